@@ -1,0 +1,74 @@
+"""What a source and a sink must do; nothing else about them is known further up."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from models.domain.embedding import Embeddings, Output, Provenance, ResultKey
+from models.domain.patch import EncodedFrame
+from models.domain.slide import Slide
+
+
+class Source(Protocol):
+    """A slide that is open for reading; safe to use from several threads."""
+
+    @property
+    def slide(self) -> Slide:
+        """The slide's geometry."""
+
+    def frames(self, level: int, indices: Sequence[int]) -> Iterator[EncodedFrame]:
+        """Yield the frames of a level, in the order of `indices` (0-based, ascending, each once).
+
+        Raises
+        ------
+        FrameMissing
+            The source does not give a frame that its metadata promise.
+        EndpointError
+            The server fails.
+        """
+
+    def header(self, level: int) -> Mapping[str, Any] | None:
+        """Return the DICOM JSON (PS3.18 F) of the level's first instance without pixels; None if not DICOM."""
+
+    def close(self) -> None:
+        """Let go of connections and memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All that a sink needs to write a result.
+
+    Parameters
+    ----------
+    key : ResultKey
+    name : str
+        File-name-safe name: slide, encoder and start of the key.
+    embeddings : Embeddings
+    provenance : Provenance
+    header : DICOM JSON of the instance the patches were cut from, or None if the source is no DICOM
+    picture : bytes or None
+        PNG, if one was asked for.
+    """
+
+    key: ResultKey
+    name: str
+    embeddings: Embeddings
+    provenance: Provenance
+    header: Mapping[str, Any] | None
+    picture: bytes | None = None
+
+
+class Sink(Protocol):
+    """A place that results go to."""
+
+    def write(self, result: Result) -> tuple[Output, ...]:
+        """Write all of the result or raise; writing the same result again changes nothing.
+
+        Raises
+        ------
+        ResultError
+            Nothing that a reader could mistake for a result is left behind.
+        """
+
+    def holds(self, output: Output) -> bool:
+        """Whether an output written earlier is still there, unchanged."""

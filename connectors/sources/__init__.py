@@ -1,0 +1,1 @@
+"""Where slides are opened from: one file a kind, all through EZ-WSI."""

@@ -1,0 +1,177 @@
+"""Embeddings, how they came about, and the key that names a result."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Self
+from uuid import UUID, uuid5
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.domain.errors import EmbeddingInvalid
+
+_NAMESPACE = UUID("8f1e7f0e-43e5-5a54-9f5a-0f6c7a1d2b3c")  # Slidewire's own; never changes
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """The embeddings of a slide, one row a patch, in the order in which the patches were asked for.
+
+    Parameters
+    ----------
+    matrix : float32 array, shape (N, D)
+    boxes : int32 array, shape (N, 4)
+        What was read: x, y, width, height in pixels of the level (its total pixel matrix).
+    positions_px : float64 array, shape (N, 2)
+        Upper left corner (x, y) in pixels of level 0.
+    positions_um : float64 array, shape (N, 2), or None
+        The same in micrometres; None if the spacing is unknown.
+    """
+
+    matrix: NDArray[np.float32]
+    boxes: NDArray[np.int32]
+    positions_px: NDArray[np.float64]
+    positions_um: NDArray[np.float64] | None
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes)
+        if self.matrix.ndim != 2 or self.matrix.dtype != np.float32 or len(self.matrix) != count:
+            raise EmbeddingInvalid(
+                f"The embeddings are {self.matrix.dtype} {self.matrix.shape}, not float32 ({count}, D)."
+            )
+        if not np.isfinite(self.matrix).all():
+            rows = int((~np.isfinite(self.matrix).all(axis=1)).sum())
+            raise EmbeddingInvalid(
+                f"{rows} of {count} embeddings hold NaN or infinity: the encoder cannot be trusted with them."
+            )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def dimension(self) -> int:
+        """Components of an embedding."""
+        return int(self.matrix.shape[1])
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of boxes (int32) and matrix (float32), little-endian, row by row."""
+        state = hashlib.sha256(np.ascontiguousarray(self.boxes, dtype="<i4").data)
+        state.update(np.ascontiguousarray(self.matrix, dtype="<f4").data)
+        return state.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ResultKey:
+    """The identity of a result: what was embedded, how, with which weights; never the values.
+
+    Parameters
+    ----------
+    sha256 : str
+        Of the canonical JSON of what identifies the result.
+    """
+
+    sha256: str
+
+    @classmethod
+    def of(cls, identity: Mapping[str, Any]) -> Self:
+        """Return the key of JSON-ready `identity`."""
+        text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+        return cls(hashlib.sha256(text.encode()).hexdigest())
+
+    def uid(self, part: str) -> str:
+        """Return the DICOM UID of one `part` of the result: "2.25." + UUIDv5 (PS3.5 B.2)."""
+        return f"2.25.{uuid5(_NAMESPACE, f'{self.sha256}/{part}').int}"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """All that is needed to say how a result came about; JSON-ready, the same for the same key.
+
+    Parameters
+    ----------
+    result_key : str
+        `ResultKey.sha256`.
+    slidewire : str
+        Version of Slidewire.
+    encoder, encoder_revision, encoder_licence, encoder_source : str
+        The model, as its `EncoderSpec` declares it.
+    weights_sha256 : str
+        Digest of the weights' file; "" for a model without weights.
+    preprocessing : str
+        The encoder's pre-processing, in words and numbers.
+    dimension, patch_px, stride_px, patches : int
+    spacing_um : (float, float) or None
+        True spacing (x, y) of the patches.
+    requested_spacing_um : float or None
+        None: native.
+    level : int
+        Index of the level that was read, 0 the finest.
+    tissue_fraction : float or None
+        Threshold that was asked for; None if the tissue was not looked at.
+    grid_patches : int
+        Patches before the selection by tissue.
+    notes : tuple of str
+        Everything that was assumed, corrected or done instead.
+    """
+
+    result_key: str
+    slidewire: str
+    encoder: str
+    encoder_revision: str
+    encoder_licence: str
+    encoder_source: str
+    weights_sha256: str
+    preprocessing: str
+    dimension: int
+    patch_px: int
+    stride_px: int
+    patches: int
+    spacing_um: tuple[float, float] | None
+    requested_spacing_um: float | None
+    level: int
+    tissue_fraction: float | None
+    grid_patches: int
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild from `to_json`'s data."""
+        fields = dict(data)
+        fields["spacing_um"] = tuple(fields["spacing_um"]) if fields["spacing_um"] else None
+        fields["notes"] = tuple(fields["notes"])
+        return cls(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One thing a job left behind.
+
+    Parameters
+    ----------
+    kind : str
+        ``parquet``, ``annotations``, ``report`` or ``picture``.
+    uri : str
+        Path, bucket URI, or DICOMweb instance URL.
+    sha256 : str
+        Of the file's bytes; of a stored DICOM object, as it was sent.
+    series_uid, instance_uid : str
+        DICOM objects only.
+    """
+
+    kind: str
+    uri: str
+    sha256: str
+    series_uid: str = ""
+    instance_uid: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return plain data without what does not apply."""
+        return {name: value for name, value in asdict(self).items() if value}

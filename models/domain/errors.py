@@ -1,0 +1,318 @@
+"""The error tree: a stable code, whether a retry can help, and a sentence that says what to do.
+
+::
+
+    SlidewireError
+    ├── RequestError              what was asked cannot be done as asked
+    │   ├── UnknownEncoder  ExtraMissing  WeightsInvalid
+    │   ├── SpacingTooFine  PatchOutsideSlide  SlideTooSmall
+    │   └── SettingsInvalid  EndpointNotAllowed
+    ├── SourceError               the slide itself
+    │   ├── SeriesNotFound  NotASlide  SlideIncomplete  SourceUnreadable
+    │   └── FrameMissing  FrameUndecodable  PixelsUnsupported
+    ├── EndpointError             the server that holds it
+    │   └── EndpointUnreachable*  EndpointBusy*  EndpointFailed*  AccessDenied  ResponseInvalid
+    ├── ResultError               what was computed, and where it goes
+    │   └── EmbeddingInvalid  OutputUnwritable  StoreRefused  StoreMismatch  ResultNotFound  ResultCorrupt
+    └── LedgerError
+        └── LeaseLost  JobNotFound  LedgerUnavailable*  Interrupted*  WorkerLost
+
+Those marked * are worth another try. Messages carry no UID, token, patient name or query string: they
+end up in logs, in the ledger and on screens.
+"""
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class ErrorCode(StrEnum):
+    """Stable names for scripts and runbooks; a code is never renamed."""
+
+    REQUEST_INVALID = "REQUEST_INVALID"
+    ENCODER_UNKNOWN = "ENCODER_UNKNOWN"
+    EXTRA_MISSING = "EXTRA_MISSING"
+    WEIGHTS_INVALID = "WEIGHTS_INVALID"
+    SPACING_TOO_FINE = "SPACING_TOO_FINE"
+    PATCH_OUTSIDE_SLIDE = "PATCH_OUTSIDE_SLIDE"
+    SLIDE_TOO_SMALL = "SLIDE_TOO_SMALL"
+    SETTINGS_INVALID = "SETTINGS_INVALID"
+    ENDPOINT_NOT_ALLOWED = "ENDPOINT_NOT_ALLOWED"
+    SOURCE_INVALID = "SOURCE_INVALID"
+    SERIES_NOT_FOUND = "SERIES_NOT_FOUND"
+    NOT_A_SLIDE = "NOT_A_SLIDE"
+    SLIDE_INCOMPLETE = "SLIDE_INCOMPLETE"
+    SOURCE_UNREADABLE = "SOURCE_UNREADABLE"
+    FRAME_MISSING = "FRAME_MISSING"
+    FRAME_UNDECODABLE = "FRAME_UNDECODABLE"
+    PIXELS_UNSUPPORTED = "PIXELS_UNSUPPORTED"
+    ENDPOINT_INVALID = "ENDPOINT_INVALID"
+    ENDPOINT_UNREACHABLE = "ENDPOINT_UNREACHABLE"
+    ENDPOINT_BUSY = "ENDPOINT_BUSY"
+    ENDPOINT_FAILED = "ENDPOINT_FAILED"
+    ACCESS_DENIED = "ACCESS_DENIED"
+    RESPONSE_INVALID = "RESPONSE_INVALID"
+    RESULT_INVALID = "RESULT_INVALID"
+    EMBEDDING_INVALID = "EMBEDDING_INVALID"
+    OUTPUT_UNWRITABLE = "OUTPUT_UNWRITABLE"
+    STORE_REFUSED = "STORE_REFUSED"
+    STORE_MISMATCH = "STORE_MISMATCH"
+    RESULT_NOT_FOUND = "RESULT_NOT_FOUND"
+    RESULT_CORRUPT = "RESULT_CORRUPT"
+    LEDGER_INVALID = "LEDGER_INVALID"
+    LEASE_LOST = "LEASE_LOST"
+    JOB_NOT_FOUND = "JOB_NOT_FOUND"
+    LEDGER_UNAVAILABLE = "LEDGER_UNAVAILABLE"
+    INTERRUPTED = "INTERRUPTED"
+    WORKER_LOST = "WORKER_LOST"
+    CANCELLED = "CANCELLED"
+    INTERNAL = "INTERNAL"
+
+
+class SlidewireError(Exception):
+    """Base of every error Slidewire raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, where, and what to do about it; one line, free of identifying data.
+    retry_after_s : float or None
+        Seconds the other side asked us to wait, if it did.
+    """
+
+    code: ClassVar[ErrorCode] = ErrorCode.INTERNAL
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message, retry_after_s)
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class RequestError(SlidewireError):
+    """The request contradicts itself or cannot be read."""
+
+    code = ErrorCode.REQUEST_INVALID
+
+
+class UnknownEncoder(RequestError):
+    """No encoder is registered under that name."""
+
+    code = ErrorCode.ENCODER_UNKNOWN
+
+
+class ExtraMissing(RequestError):
+    """An optional part of Slidewire is not installed."""
+
+    code = ErrorCode.EXTRA_MISSING
+
+
+class WeightsInvalid(RequestError):
+    """The weights are missing, unreadable, or not those that the encoder declares."""
+
+    code = ErrorCode.WEIGHTS_INVALID
+
+
+class SpacingTooFine(RequestError):
+    """The slide has no level as fine as the spacing asked for."""
+
+    code = ErrorCode.SPACING_TOO_FINE
+
+
+class PatchOutsideSlide(RequestError):
+    """A patch reaches over the edge of the slide."""
+
+    code = ErrorCode.PATCH_OUTSIDE_SLIDE
+
+
+class SlideTooSmall(RequestError):
+    """Not one patch fits into the slide at this spacing."""
+
+    code = ErrorCode.SLIDE_TOO_SMALL
+
+
+class SettingsInvalid(RequestError):
+    """A setting has a value that cannot be used."""
+
+    code = ErrorCode.SETTINGS_INVALID
+
+
+class EndpointNotAllowed(RequestError):
+    """The URL is on no allow-list and belongs to no configured endpoint."""
+
+    code = ErrorCode.ENDPOINT_NOT_ALLOWED
+
+
+class SourceError(SlidewireError):
+    """The slide cannot be used."""
+
+    code = ErrorCode.SOURCE_INVALID
+
+
+class SeriesNotFound(SourceError):
+    """The server knows no such series, or it is empty."""
+
+    code = ErrorCode.SERIES_NOT_FOUND
+
+
+class NotASlide(SourceError):
+    """The series or file holds no whole-slide image."""
+
+    code = ErrorCode.NOT_A_SLIDE
+
+
+class SlideIncomplete(SourceError):
+    """A level lacks frames or a part of its concatenation."""
+
+    code = ErrorCode.SLIDE_INCOMPLETE
+
+
+class SourceUnreadable(SourceError):
+    """A local file or an object in a bucket is missing, forbidden or damaged."""
+
+    code = ErrorCode.SOURCE_UNREADABLE
+
+
+class FrameMissing(SourceError):
+    """The server did not give a frame that its metadata promise."""
+
+    code = ErrorCode.FRAME_MISSING
+
+
+class FrameUndecodable(SourceError):
+    """The bytes of a frame do not decode to the pixels its metadata promise."""
+
+    code = ErrorCode.FRAME_UNDECODABLE
+
+
+class PixelsUnsupported(SourceError):
+    """The pixels are of a kind Slidewire does not embed (16 bit, greyscale, an unknown compression)."""
+
+    code = ErrorCode.PIXELS_UNSUPPORTED
+
+
+class EndpointError(SlidewireError):
+    """The server misbehaves."""
+
+    code = ErrorCode.ENDPOINT_INVALID
+
+
+class EndpointUnreachable(EndpointError):
+    """No connection, or it broke, or it took too long."""
+
+    code = ErrorCode.ENDPOINT_UNREACHABLE
+    retryable = True
+
+
+class EndpointBusy(EndpointError):
+    """408, 425, 429 or 503: later."""
+
+    code = ErrorCode.ENDPOINT_BUSY
+    retryable = True
+
+
+class EndpointFailed(EndpointError):
+    """Another 5xx."""
+
+    code = ErrorCode.ENDPOINT_FAILED
+    retryable = True
+
+
+class AccessDenied(EndpointError):
+    """401 or 403."""
+
+    code = ErrorCode.ACCESS_DENIED
+
+
+class ResponseInvalid(EndpointError):
+    """The answer is not what the standard says: HTML, broken JSON, a torn multipart body."""
+
+    code = ErrorCode.RESPONSE_INVALID
+
+
+class ResultError(SlidewireError):
+    """The result cannot be used."""
+
+    code = ErrorCode.RESULT_INVALID
+
+
+class EmbeddingInvalid(ResultError):
+    """The encoder gave NaN, infinity, or an array of another shape."""
+
+    code = ErrorCode.EMBEDDING_INVALID
+
+
+class OutputUnwritable(ResultError):
+    """The folder or bucket does not take the output."""
+
+    code = ErrorCode.OUTPUT_UNWRITABLE
+
+
+class StoreRefused(ResultError):
+    """The PACS refused an object."""
+
+    code = ErrorCode.STORE_REFUSED
+
+
+class StoreMismatch(ResultError):
+    """The PACS holds other values under the same UID; nothing is overwritten."""
+
+    code = ErrorCode.STORE_MISMATCH
+
+
+class ResultNotFound(ResultError):
+    """No embeddings there."""
+
+    code = ErrorCode.RESULT_NOT_FOUND
+
+
+class ResultCorrupt(ResultError):
+    """What was read back does not have the recorded length or digest."""
+
+    code = ErrorCode.RESULT_CORRUPT
+
+
+class LedgerError(SlidewireError):
+    """The queue of record objects."""
+
+    code = ErrorCode.LEDGER_INVALID
+
+
+class LeaseLost(LedgerError):
+    """Another worker owns the shard now: drop the work, publish nothing."""
+
+    code = ErrorCode.LEASE_LOST
+
+
+class JobNotFound(LedgerError):
+    """No job has that id."""
+
+    code = ErrorCode.JOB_NOT_FOUND
+
+
+class LedgerUnavailable(LedgerError):
+    """The database does not answer."""
+
+    code = ErrorCode.LEDGER_UNAVAILABLE
+    retryable = True
+
+
+class Interrupted(SlidewireError):
+    """The worker was asked to stop; the shard goes back without using an attempt."""
+
+    code = ErrorCode.INTERRUPTED
+    retryable = True
+
+
+class WorkerLost(LedgerError):
+    """Workers died on this shard too often; it is quarantined."""
+
+    code = ErrorCode.WORKER_LOST
+
+
+class JobCancelled(SlidewireError):
+    """Somebody cancelled the job."""
+
+    code = ErrorCode.CANCELLED

@@ -1,0 +1,85 @@
+"""Patches: where they lie on a level, the frames they need, and batches of their pixels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class PatchGrid:
+    """The patches of a plan, in the order in which they are read.
+
+    Parameters
+    ----------
+    level : int
+        Index into the slide's levels.
+    patch_px : int
+        Side of a patch as the encoder sees it.
+    spacing_um : (float, float) or None
+        True spacing (x, y) of the patches, after resampling if there is any.
+    boxes : int32 array, shape (N, 4)
+        What is read for each patch, in pixels of the level: x, y, width, height. Other than `patch_px` wide
+        only if the patch is resampled.
+    rows : int64 array, shape (N,)
+        Row of the result that each patch fills (the order in which it was asked for).
+    """
+
+    level: int
+    patch_px: int
+    spacing_um: tuple[float, float] | None
+    boxes: NDArray[np.int32]
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, part: slice) -> "PatchGrid":
+        """Return the patches of a slice, in the same order."""
+        return PatchGrid(self.level, self.patch_px, self.spacing_um, self.boxes[part], self.rows[part])
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedFrame:
+    """One tile as the source gave it.
+
+    Parameters
+    ----------
+    index : int
+        0-based within the level.
+    data : bytes-like
+        Compressed or native bytes.
+    transfer_syntax : str
+        What the source says the bytes are; "" if it does not say.
+    """
+
+    index: int
+    data: bytes | memoryview
+    transfer_syntax: str
+
+
+@dataclass(frozen=True, slots=True)
+class PatchBatch:
+    """Pixels for one call of the encoder.
+
+    Parameters
+    ----------
+    index : int
+        Number of the batch within its shard, 0-based.
+    pixels : uint8 array, shape (B, patch_px, patch_px, 3)
+        RGB. `B` is the same for every batch; patches from `count` on are padding.
+    count : int
+        Patches that are real.
+    """
+
+    index: int
+    pixels: NDArray[np.uint8]
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEmbedding:
+    """What the encoder made of one batch: float32, shape (count, D), by batch index."""
+
+    index: int
+    matrix: NDArray[np.float32]

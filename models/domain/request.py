@@ -1,0 +1,138 @@
+"""What was asked: a slide, an encoder, which patches, and where the result goes."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
+
+from models.domain.errors import RequestError
+
+CoordinateSpace = Literal["level-0", "instance"]
+
+DEFAULT_SPACING_UM = 0.5
+DEFAULT_PATCH_PX = 224
+DEFAULT_TISSUE_FRACTION = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class PatchSpec:
+    """Which patches of a slide to embed.
+
+    Parameters
+    ----------
+    patch_px : int
+        Side of a patch as the encoder sees it.
+    stride_px : int or None
+        Distance between patch origins at the same spacing; None: `patch_px`, patches side by side.
+    spacing_um : float or None
+        Micrometres per pixel of the patches; None: the source's own pixels (``--native``).
+    tissue_fraction : float or None
+        Least share of a patch's area that must be tissue; None: all patches of the grid.
+    coordinates : tuple of (int, int) or None
+        Patch origins (x, y) instead of a grid.
+    coordinate_space : str
+        What `coordinates` count in: pixels of level 0, or of the instances that the reference names
+        (Path Foundation's request).
+    """
+
+    patch_px: int = DEFAULT_PATCH_PX
+    stride_px: int | None = None
+    spacing_um: float | None = DEFAULT_SPACING_UM
+    tissue_fraction: float | None = DEFAULT_TISSUE_FRACTION
+    coordinates: tuple[tuple[int, int], ...] | None = None
+    coordinate_space: CoordinateSpace = "level-0"
+
+    def __post_init__(self) -> None:
+        if self.patch_px < 1 or self.patch_px > 4096:
+            raise RequestError(f"A patch of {self.patch_px} px: give a side of 1 to 4096 px.")
+        if self.stride_px is not None and self.stride_px < 1:
+            raise RequestError(f"A stride of {self.stride_px} px: give 1 or more.")
+        if self.spacing_um is not None and not 0.01 <= self.spacing_um <= 1000:
+            raise RequestError(f"A spacing of {self.spacing_um} um/px: give 0.01 to 1000, or ask for native.")
+        if self.tissue_fraction is not None and not 0 <= self.tissue_fraction <= 1:
+            raise RequestError(f"A tissue fraction of {self.tissue_fraction}: give 0 to 1.")
+        if self.coordinates is not None and not self.coordinates:
+            raise RequestError("The list of coordinates is empty: give at least one patch.")
+
+    @property
+    def step_px(self) -> int:
+        """Distance between patch origins, in pixels at the requested spacing."""
+        return self.stride_px or self.patch_px
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """Where the result goes.
+
+    Parameters
+    ----------
+    folder : str
+        Folder or bucket URI that the table goes to; "" for none.
+    write_back : bool
+        Store annotations and report in the PACS that the slide came from.
+    dicom_files : bool
+        Also leave annotations and report as files in `folder`.
+    picture : bool
+        Also leave a picture of the slide beside its embeddings in `folder`.
+    """
+
+    folder: str = ""
+    write_back: bool = False
+    dicom_files: bool = False
+    picture: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.folder and not self.write_back:
+            raise RequestError("The result would go nowhere: give an output folder (--out) or --write-back.")
+        if (self.dicom_files or self.picture) and not self.folder:
+            raise RequestError("DICOM files and the picture go into the output folder: give one with --out.")
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    """One slide to embed.
+
+    Parameters
+    ----------
+    source : str
+        A DICOMweb series URL, ``ENDPOINT/STUDY_UID/SERIES_UID``, a folder of DICOM files, an image file,
+        or ``gs://BUCKET/OBJECT``.
+    encoder : str
+        Name in the encoder registry.
+    output : OutputSpec
+    patches : PatchSpec
+    weights : str
+        Path of the weights; "" for the encoder's own.
+    options : tuple of (str, str)
+        Options of the encoder, sorted by name.
+    instance_uids : tuple of str
+        Only the level that these instances make up (Path Foundation's request).
+    notes : tuple of str
+        What of the original request was not done as asked.
+    """
+
+    source: str
+    encoder: str
+    output: OutputSpec
+    patches: PatchSpec = field(default_factory=PatchSpec)
+    weights: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+    instance_uids: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data that `from_json` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild a request from `to_json`'s data."""
+        fields = dict(data)
+        patches = dict(fields["patches"])
+        if patches["coordinates"] is not None:
+            patches["coordinates"] = tuple((x, y) for x, y in patches["coordinates"])
+        fields["patches"] = PatchSpec(**patches)
+        fields["output"] = OutputSpec(**fields["output"])
+        fields["options"] = tuple((name, value) for name, value in fields["options"])
+        fields["instance_uids"] = tuple(fields["instance_uids"])
+        fields["notes"] = tuple(fields["notes"])
+        return cls(**fields)

@@ -1,0 +1,136 @@
+"""A slide: where it is, its levels, their geometry in pixels and micrometres.
+
+Everything here is JSON-ready plain data, so that a plan made today is the same plan tomorrow.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+SourceKind = Literal["dicomweb", "dicom-files", "image", "gcs"]
+
+
+@dataclass(frozen=True, slots=True)
+class SlideRef:
+    """Where a slide is.
+
+    Parameters
+    ----------
+    kind : str
+        Which source opens it; a name of the entry-point group ``slidewire.sources``.
+    location : str
+        The DICOMweb base URL, folder, file or ``gs://`` URI.
+    endpoint : str
+        Name of the configured endpoint, or "" for a raw URL or file.
+    study_uid, series_uid : str
+        DICOM only.
+    instance_uids : tuple of str
+        DICOM only: read the level these instances make up; empty for the whole series.
+    """
+
+    kind: SourceKind
+    location: str
+    endpoint: str = ""
+    study_uid: str = ""
+    series_uid: str = ""
+    instance_uids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One DICOM instance of a level (several make up a concatenation), or the whole of an image file.
+
+    Parameters
+    ----------
+    uid : str
+        SOP Instance UID, or "" for an image file.
+    frame_offset : int
+        Frames of the level that come before this instance's first (0-based).
+    frame_count : int
+    digest : str
+        sha256 of what identifies the pixels: the instance's metadata, or the bytes of an image file.
+    """
+
+    uid: str
+    frame_offset: int
+    frame_count: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level of the pyramid, its tiles in row-major order (TILED_FULL, PS3.3 C.7.6.17.3).
+
+    Parameters
+    ----------
+    width_px, height_px : int
+        Total pixel matrix.
+    frame_width_px, frame_height_px : int
+        Tile size; tiles at the right and bottom edge reach over the matrix.
+    spacing_um : (float, float) or None
+        Micrometres per pixel (x, y); None if the source does not say.
+    photometric : str
+        Photometric Interpretation (0028,0004) of the encoded frames.
+    instances : tuple of Instance
+        In order of their frame offset.
+    """
+
+    width_px: int
+    height_px: int
+    frame_width_px: int
+    frame_height_px: int
+    spacing_um: tuple[float, float] | None
+    photometric: str
+    instances: tuple[Instance, ...]
+
+    @property
+    def columns(self) -> int:
+        """Tiles a row."""
+        return -(-self.width_px // self.frame_width_px)
+
+    @property
+    def rows(self) -> int:
+        """Rows of tiles."""
+        return -(-self.height_px // self.frame_height_px)
+
+    @property
+    def fine_spacing_um(self) -> float | None:
+        """The finer of the two spacings, as EZ-WSI compares levels; None if unknown."""
+        return min(self.spacing_um) if self.spacing_um else None
+
+
+@dataclass(frozen=True, slots=True)
+class Slide:
+    """A slide opened: its levels, largest first.
+
+    Parameters
+    ----------
+    ref : SlideRef
+    levels : tuple of Level
+    name : str
+        A file-name-safe name of the slide.
+    notes : tuple of str
+        What had to be assumed or corrected to read it.
+    """
+
+    ref: SlideRef
+    levels: tuple[Level, ...]
+    name: str
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data that `from_json` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild a slide from `to_json`'s data."""
+        ref = dict(data["ref"])
+        ref["instance_uids"] = tuple(ref["instance_uids"])
+        levels = []
+        for item in data["levels"]:
+            fields = dict(item)
+            fields["instances"] = tuple(Instance(**instance) for instance in fields["instances"])
+            fields["spacing_um"] = tuple(fields["spacing_um"]) if fields["spacing_um"] else None
+            levels.append(Level(**fields))
+        return cls(SlideRef(**ref), tuple(levels), data["name"], tuple(data["notes"]))

@@ -1,0 +1,1 @@
+"""The models: what each declares about itself, and how each is loaded."""

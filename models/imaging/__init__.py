@@ -1,0 +1,1 @@
+"""Pure functions on arrays: encoded frames in, patches out."""

@@ -1,0 +1,1 @@
+"""Composition and processes: stages, ledger, engine, command line."""
