@@ -1,0 +1,106 @@
+"""An encoded frame becomes RGB pixels, or an error; never something in between."""
+
+import cv2
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from models.domain.errors import FrameUndecodable, PixelsUnsupported
+from models.domain.patch import EncodedFrame
+from models.domain.slide import Level
+from models.imaging.syntax import CODEC_OF_SYNTAX, Codec, jpeg_segments, settle
+
+_RGB_PHOTOMETRICS = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", ""}
+_DECODERS = {
+    Codec.JPEG_2000: imagecodecs.jpeg2k_decode,
+    Codec.JPEG_LOSSLESS: imagecodecs.ljpeg_decode,
+    Codec.JPEG_LS: imagecodecs.jpegls_decode,
+    Codec.JPEG_XL: imagecodecs.jpegxl_decode,
+}
+_APP14, _START_OF_FRAME = 0xEE, {0xC0, 0xC1, 0xC2}
+
+
+def decode_frame(frame: EncodedFrame, level: Level) -> NDArray[np.uint8]:
+    """Decode one frame.
+
+    Parameters
+    ----------
+    frame : EncodedFrame
+    level : Level
+        Says what the frame must decode to.
+
+    Returns
+    -------
+    uint8 array, shape (frame_height_px, frame_width_px, 3)
+        RGB (row, column, channel).
+
+    Raises
+    ------
+    PixelsUnsupported
+        A compression or colour model that is not embedded.
+    FrameUndecodable
+        Damaged bytes, or pixels of another shape than the metadata promise.
+    """
+    shape = (level.frame_height_px, level.frame_width_px, 3)
+    if level.photometric not in _RGB_PHOTOMETRICS:
+        raise PixelsUnsupported(
+            f"The slide's pixels are {level.photometric}: only colour slides of 8 bits a sample are embedded."
+        )
+    if len(frame.data) == 0:
+        raise FrameUndecodable(f"Frame {frame.index + 1} is empty: the slide is damaged in the archive.")
+    native_bytes = shape[0] * shape[1] * 3
+    syntax, _ = settle(frame.transfer_syntax, frame.data, native_bytes)
+    codec = CODEC_OF_SYNTAX.get(syntax)
+    try:
+        pixels = _decode(codec, frame.data, shape, level.photometric)
+    except (ValueError, RuntimeError, cv2.error) as exc:
+        raise _undecodable(frame, codec) from exc
+    if pixels is None:
+        raise _undecodable(frame, codec)
+    if pixels.shape != shape or pixels.dtype != np.uint8:
+        raise FrameUndecodable(
+            f"Frame {frame.index + 1} decodes to {pixels.dtype} {pixels.shape}, the metadata promise uint8 {shape}."
+        )
+    return pixels
+
+
+def _undecodable(frame: EncodedFrame, codec: Codec | None) -> FrameUndecodable:
+    kind = codec.value if codec else "unknown compression"
+    return FrameUndecodable(
+        f"Frame {frame.index + 1} ({kind}, {len(frame.data)} bytes) does not decode: it is cut off or damaged."
+    )
+
+
+def _decode(
+    codec: Codec | None, data: bytes | memoryview, shape: tuple[int, int, int], photometric: str
+) -> NDArray[np.uint8] | None:
+    if codec is Codec.JPEG:
+        if photometric == "RGB" and _is_unmarked_rgb(data):
+            return np.asarray(imagecodecs.jpeg8_decode(bytes(data), colorspace="RGB", outcolorspace="RGB"))
+        # The decoder EZ-WSI uses; None for a torn file.
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    if codec is Codec.NATIVE:
+        flat = np.frombuffer(data, np.uint8, count=shape[0] * shape[1] * shape[2])
+        if photometric not in {"RGB", ""}:
+            raise PixelsUnsupported(f"Uncompressed {photometric} pixels are not embedded; store them as RGB.")
+        return flat.reshape(shape)
+    decoder = _DECODERS.get(codec) if codec else None
+    if decoder is None:
+        kind = codec.value if codec else "in a compression that neither header nor bytes name"
+        raise PixelsUnsupported(f"The slide's frames are {kind}: Slidewire cannot decode them yet.")
+    return np.asarray(decoder(bytes(data)))
+
+
+def _is_unmarked_rgb(data: bytes | memoryview) -> bool:
+    """Whether an RGB JPEG lacks the marks by which decoders know it (APP14, component ids 'RGB').
+
+    Without them every decoder takes the samples for YCbCr, and the colours come out wrong; the
+    Photometric Interpretation is what tells (PS3.5 8.2.1).
+    """
+    for marker, start, end in jpeg_segments(data):
+        if marker == _APP14 and bytes(data[start : start + 5]) == b"Adobe":
+            return False
+        if marker in _START_OF_FRAME:
+            components = bytes(data[start + 6 : end : 3])
+            return components[:3] != b"RGB"
+    return True

@@ -1,0 +1,132 @@
+"""What the bytes of a frame are: transfer syntaxes, and the marks by which compressed data give themselves away."""
+
+from enum import StrEnum
+
+IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+DEFLATED_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
+JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
+JPEG_2000 = "1.2.840.10008.1.2.4.91"
+
+
+class Codec(StrEnum):
+    """Kinds of encoded frames that are told apart by their first bytes."""
+
+    NATIVE = "uncompressed"
+    JPEG = "JPEG"
+    JPEG_LOSSLESS = "lossless JPEG"
+    JPEG_LS = "JPEG-LS"
+    JPEG_2000 = "JPEG 2000"
+    HTJ2K = "HTJ2K"
+    JPEG_XL = "JPEG XL"
+    RLE = "RLE"
+
+
+# PS3.5 A.4; PS3.6 A-1.
+CODEC_OF_SYNTAX = {
+    IMPLICIT_LITTLE_ENDIAN: Codec.NATIVE,
+    EXPLICIT_LITTLE_ENDIAN: Codec.NATIVE,
+    DEFLATED_LITTLE_ENDIAN: Codec.NATIVE,
+    JPEG_BASELINE: Codec.JPEG,
+    "1.2.840.10008.1.2.4.51": Codec.JPEG,
+    "1.2.840.10008.1.2.4.57": Codec.JPEG_LOSSLESS,
+    "1.2.840.10008.1.2.4.70": Codec.JPEG_LOSSLESS,
+    "1.2.840.10008.1.2.4.80": Codec.JPEG_LS,
+    "1.2.840.10008.1.2.4.81": Codec.JPEG_LS,
+    "1.2.840.10008.1.2.4.90": Codec.JPEG_2000,
+    JPEG_2000: Codec.JPEG_2000,
+    "1.2.840.10008.1.2.4.110": Codec.JPEG_XL,
+    "1.2.840.10008.1.2.4.111": Codec.JPEG_XL,
+    "1.2.840.10008.1.2.4.112": Codec.JPEG_XL,
+    "1.2.840.10008.1.2.4.201": Codec.HTJ2K,
+    "1.2.840.10008.1.2.4.202": Codec.HTJ2K,
+    "1.2.840.10008.1.2.4.203": Codec.HTJ2K,
+    "1.2.840.10008.1.2.5": Codec.RLE,
+}
+
+_SYNTAX_OF_CODEC = {
+    Codec.NATIVE: EXPLICIT_LITTLE_ENDIAN,
+    Codec.JPEG: JPEG_BASELINE,
+    Codec.JPEG_LOSSLESS: "1.2.840.10008.1.2.4.70",
+    Codec.JPEG_LS: "1.2.840.10008.1.2.4.80",
+    Codec.JPEG_2000: JPEG_2000,
+    Codec.HTJ2K: "1.2.840.10008.1.2.4.203",
+    Codec.JPEG_XL: "1.2.840.10008.1.2.4.112",
+    Codec.RLE: "1.2.840.10008.1.2.5",
+}
+
+_JPEG_START = b"\xff\xd8\xff"
+_J2K_START = b"\xff\x4f\xff\x51"
+_JP2_START = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
+_JXL_STARTS = (b"\xff\x0a", b"\x00\x00\x00\x0cJXL \r\n\x87\n")
+_START_OF_FRAME = {
+    0xC0: Codec.JPEG,
+    0xC1: Codec.JPEG,
+    0xC2: Codec.JPEG,
+    0xC3: Codec.JPEG_LOSSLESS,
+    0xF7: Codec.JPEG_LS,
+}
+_HIGH_THROUGHPUT = b"\xff\x50"  # CAP marker of Part 15
+
+
+def jpeg_segments(data: bytes | memoryview) -> list[tuple[int, int, int]]:
+    """Return the header segments of a JPEG up to its scan: (marker, start of content, end), ITU-T T.81 B.1."""
+    segments, at = [], 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        length = data[at + 2] << 8 | data[at + 3]
+        segments.append((marker, at + 4, at + 2 + length))
+        if marker == 0xDA:
+            break
+        at += 2 + max(length, 2)
+    return segments
+
+
+def sniff(data: bytes | memoryview, native_bytes: int) -> Codec | None:
+    """Return what the bytes are, by themselves.
+
+    Parameters
+    ----------
+    data : bytes-like
+    native_bytes : int
+        Length of the frame if it were uncompressed; one padding byte more is allowed (PS3.5 A.4).
+
+    Returns
+    -------
+    Codec or None
+        None: neither a known mark nor the length of native pixels.
+    """
+    head = bytes(data[:16])
+    if head.startswith(_JPEG_START):
+        found = (_START_OF_FRAME[marker] for marker, _, _ in jpeg_segments(data) if marker in _START_OF_FRAME)
+        return next(found, Codec.JPEG)
+    if head.startswith((_J2K_START, _JP2_START)):
+        return Codec.HTJ2K if _HIGH_THROUGHPUT in bytes(data[:256]) else Codec.JPEG_2000
+    if head.startswith(_JXL_STARTS):
+        return Codec.JPEG_XL
+    if len(data) in (native_bytes, native_bytes + native_bytes % 2):
+        return Codec.NATIVE
+    return None
+
+
+def settle(declared: str, data: bytes | memoryview, native_bytes: int) -> tuple[str, bool]:
+    """Return the transfer syntax to decode by, and whether the server's word for it was kept.
+
+    The part's header is checked against the bytes; where they disagree the bytes are right (dcm4chee
+    mislabels .50, an open issue of theirs).
+
+    Parameters
+    ----------
+    declared : str
+        Transfer syntax that the source named; "" if it named none.
+    data : bytes-like
+    native_bytes : int
+        As for `sniff`.
+    """
+    seen = sniff(data, native_bytes)
+    if seen is None or CODEC_OF_SYNTAX.get(declared) == seen:
+        return declared, True
+    return _SYNTAX_OF_CODEC[seen], not declared
