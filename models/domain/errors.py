@@ -14,15 +14,16 @@
     │   └── EndpointUnreachable*  EndpointBusy*  EndpointFailed*  AccessDenied  ResponseInvalid
     ├── ResultError               what was computed, and where it goes
     │   └── EmbeddingInvalid  OutputUnwritable  StoreRefused  StoreMismatch  ResultNotFound  ResultCorrupt
-    └── LedgerError
-        └── LeaseLost  JobNotFound  LedgerUnavailable*  Interrupted*  WorkerLost
+    ├── LedgerError               the queue of record
+    │   └── LeaseLost  JobNotFound  LedgerUnavailable*  WorkerLost
+    └── Interrupted*  JobCancelled  WorkFailed
 
 Those marked * are worth another try. Messages carry no UID, token, patient name or query string: they
 end up in logs, in the ledger and on screens.
 """
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class ErrorCode(StrEnum):
@@ -310,6 +311,20 @@ class WorkerLost(LedgerError):
     """Workers died on this shard too often; it is quarantined."""
 
     code = ErrorCode.WORKER_LOST
+
+
+class WorkFailed(SlidewireError):
+    """An error known by its code only: a job's, read from the ledger, or one that nobody will try again."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None, code: str = ErrorCode.INTERNAL) -> None:
+        super().__init__(message, retry_after_s)
+        self.args = (message, retry_after_s, code)
+        self.code = ErrorCode(code)  # type: ignore[misc]  # the one class whose code is its instance's
+
+    @classmethod
+    def of(cls, error: SlidewireError) -> Self:
+        """Return the same error as one that is final."""
+        return cls(error.message, None, error.code)
 
 
 class JobCancelled(SlidewireError):

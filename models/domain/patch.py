@@ -59,6 +59,24 @@ class EncodedFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameGroup:
+    """Frames, and the patches that can be cut once they are there.
+
+    Parameters
+    ----------
+    frames : tuple of EncodedFrame
+        Not seen before.
+    patches : PatchGrid
+    last_use : frozenset of int
+        Frames that no later group needs.
+    """
+
+    frames: tuple[EncodedFrame, ...]
+    patches: PatchGrid
+    last_use: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class PatchBatch:
     """Pixels for one call of the encoder.
 

@@ -32,6 +32,9 @@ class PatchSpec:
     coordinate_space : str
         What `coordinates` count in: pixels of level 0, or of the instances that the reference names
         (Path Foundation's request).
+    image_px : (int, int) or None
+        Width and height that the image is brought to first, which `coordinates` then count in (Path
+        Foundation's ``image_dimensions``).
     """
 
     patch_px: int = DEFAULT_PATCH_PX
@@ -40,6 +43,7 @@ class PatchSpec:
     tissue_fraction: float | None = DEFAULT_TISSUE_FRACTION
     coordinates: tuple[tuple[int, int], ...] | None = None
     coordinate_space: CoordinateSpace = "level-0"
+    image_px: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.patch_px < 1 or self.patch_px > 4096:
@@ -130,6 +134,8 @@ class EmbedRequest:
         patches = dict(fields["patches"])
         if patches["coordinates"] is not None:
             patches["coordinates"] = tuple((x, y) for x, y in patches["coordinates"])
+        if patches["image_px"] is not None:
+            patches["image_px"] = tuple(patches["image_px"])
         fields["patches"] = PatchSpec(**patches)
         fields["output"] = OutputSpec(**fields["output"])
         fields["options"] = tuple((name, value) for name, value in fields["options"])

@@ -3,11 +3,19 @@
 Everything here is JSON-ready plain data, so that a plan made today is the same plan tomorrow.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 SourceKind = Literal["dicomweb", "dicom-files", "image", "gcs"]
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def safe_name(text: str) -> str:
+    """Return a text as a file name that is safe everywhere."""
+    return _UNSAFE.sub("_", text).strip("._")[:100] or "slide"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,8 @@ class Level:
         Photometric Interpretation (0028,0004) of the encoded frames.
     instances : tuple of Instance
         In order of their frame offset.
+    problem : str
+        Why the level cannot be read; "" if it can.
     """
 
     width_px: int
@@ -82,6 +92,7 @@ class Level:
     spacing_um: tuple[float, float] | None
     photometric: str
     instances: tuple[Instance, ...]
+    problem: str = ""
 
     @property
     def columns(self) -> int:

@@ -1,5 +1,7 @@
 """An encoded frame becomes RGB pixels, or an error; never something in between."""
 
+from collections.abc import Callable
+
 import cv2
 import imagecodecs
 import numpy as np
@@ -11,7 +13,7 @@ from models.domain.slide import Level
 from models.imaging.syntax import CODEC_OF_SYNTAX, Codec, jpeg_segments, settle
 
 _RGB_PHOTOMETRICS = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", ""}
-_DECODERS = {
+_DECODERS: dict[Codec, Callable[[bytes], object]] = {
     Codec.JPEG_2000: imagecodecs.jpeg2k_decode,
     Codec.JPEG_LOSSLESS: imagecodecs.ljpeg_decode,
     Codec.JPEG_LS: imagecodecs.jpegls_decode,

@@ -1,0 +1,78 @@
+"""Credentials, minted when used, in EZ-WSI's own terms; settings hold references, never secrets."""
+
+import base64
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+import google.auth.credentials
+from ez_wsi_dicomweb import credential_factory
+
+from connectors.endpoints import Credentials
+from models.domain.errors import SettingsInvalid
+
+
+class _BasicCredentials(google.auth.credentials.Credentials):  # type: ignore[misc]
+    """User name and password (RFC 7617), as EZ-WSI expects credentials to be."""
+
+    expired = False
+    valid = True
+
+    def __init__(self, username: str, password: str) -> None:
+        super().__init__()
+        self._value = "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+    def refresh(self, request: object) -> None:
+        """Do nothing: there is nothing to refresh."""
+
+    def apply(self, headers: MutableMapping[str, str], token: str | None = None) -> None:
+        """Put the Authorization header in place."""
+        del token
+        headers["authorization"] = self._value
+
+
+class _Fixed(credential_factory.AbstractCredentialFactory):  # type: ignore[misc]
+    def __init__(self, credentials: object) -> None:
+        self._credentials = credentials
+
+    def get_credentials(self) -> object:
+        """Return the credentials it was made with."""
+        return self._credentials
+
+
+def resolve_secret(reference: str) -> str:
+    """Return the secret that ``env:NAME`` or ``file:PATH`` refers to.
+
+    Raises
+    ------
+    SettingsInvalid
+        The reference is of another form, or leads nowhere; the message never holds a secret.
+    """
+    kind, _, place = reference.partition(":")
+    if kind == "env" and place:
+        value = os.environ.get(place, "")
+        if not value:
+            raise SettingsInvalid(f"The environment variable {place} that a credential refers to is not set.")
+        return value
+    if kind == "file" and place:
+        try:
+            return Path(place).expanduser().read_text(encoding="utf-8").strip()
+        except OSError as exc:
+            raise SettingsInvalid(
+                f"The file {place} that a credential refers to cannot be read: {exc.strerror}."
+            ) from exc
+    raise SettingsInvalid("A credential is a reference: env:NAME or file:PATH, never the secret itself.")
+
+
+def factory_of(credentials: Credentials) -> Any:
+    """Return EZ-WSI's credential factory for what is configured."""
+    if credentials.kind == "none":
+        return credential_factory.NoAuthCredentialsFactory()
+    if credentials.kind == "basic":
+        return _Fixed(_BasicCredentials(credentials.username, resolve_secret(credentials.secret)))
+    if credentials.kind == "bearer":
+        return credential_factory.TokenPassthroughCredentialFactory(resolve_secret(credentials.secret))
+    if credentials.kind == "google":
+        return credential_factory.DefaultCredentialFactory()
+    raise SettingsInvalid(f"Credentials of kind {credentials.kind!r}: give none, basic, bearer or google.")

@@ -1,0 +1,202 @@
+"""Endpoints: the servers that are configured by name, and which raw URLs may be used at all."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from models.domain.errors import EndpointNotAllowed, RequestError, SourceUnreadable
+from models.domain.slide import SlideRef, SourceKind
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_SERIES = re.compile(r"(?P<base>.+)/studies/(?P<study>[^/]+)/series/(?P<series>[^/]+)/?")
+_DEFAULT_PORT = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long one request may take, in seconds: to connect, between bytes, in all, and waiting for a connection."""
+
+    connect_s: float = 5.0
+    read_s: float = 60.0
+    total_s: float = 600.0
+    pool_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """References to secrets, never the secrets: ``env:NAME`` or ``file:PATH``.
+
+    Parameters
+    ----------
+    kind : str
+        ``none``, ``basic``, ``bearer`` or ``google`` (application default credentials through EZ-WSI).
+    username : str
+        For ``basic``.
+    secret : str
+        Reference to the password or token.
+    """
+
+    kind: str = "none"
+    username: str = ""
+    secret: str = ""
+
+
+_GOOGLE = Credentials("google")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A DICOMweb server.
+
+    Parameters
+    ----------
+    url : str
+        Base of the service, the part before ``/studies``.
+    name : str
+        As configured; "" for a raw URL.
+    credentials : Credentials
+    ca_bundle : Path or None
+        Certificates to trust instead of the system's; verification itself cannot be switched off.
+    connections : int
+        Kept open and used at the same time.
+    frames_per_request : int
+        At most; a request's URL also stays under `url_characters`.
+    url_characters : int
+    timeouts : Timeouts
+    """
+
+    url: str
+    name: str = ""
+    credentials: Credentials = field(default_factory=Credentials)
+    ca_bundle: Path | None = None
+    connections: int = 2
+    frames_per_request: int = 400
+    url_characters: int = 6000
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+    @property
+    def label(self) -> str:
+        """How messages call it: its name, or host and port."""
+        return f"endpoint {self.name!r}" if self.name else f"server {urlsplit(self.url).netloc.rpartition('@')[2]}"
+
+
+def require_uid(uid: str, what: str) -> str:
+    """Return a UID if it is one (PS3.5 9.1), or refuse the request."""
+    if len(uid) > 64 or not _UID.fullmatch(uid):
+        raise RequestError(f"The {what} is no DICOM UID (digits and dots, at most 64 characters).")
+    return uid
+
+
+def _parts(url: str) -> tuple[str, str, int, tuple[str, ...]]:
+    split: SplitResult = urlsplit(url)
+    try:
+        port = split.port or _DEFAULT_PORT.get(split.scheme, 0)
+    except ValueError as exc:
+        raise RequestError("The port in the URL is no number.") from exc
+    segments = tuple(part for part in split.path.split("/") if part)
+    return split.scheme, (split.hostname or "").lower(), port, segments
+
+
+def lies_under(url: str, base: str) -> bool:
+    """Whether `url` is at or below `base`, compared by parsed scheme, host, port and path segments.
+
+    A prefix of characters is not enough: ``https://host.trusted.evil`` starts with ``https://host.trusted``.
+    """
+    *place, path = _parts(url)
+    *base_place, base_path = _parts(base)
+    return place == base_place and ".." not in path and path[: len(base_path)] == base_path
+
+
+class Endpoints:
+    """All endpoints of an installation, and the rule for raw URLs.
+
+    Parameters
+    ----------
+    named : sequence of Endpoint
+    allowed_urls : sequence of str or None
+        Bases under which raw URLs may lie; None: any (what a person types at the command line).
+    cloud : Credentials
+        For Cloud Storage: ``google`` or ``none``.
+    """
+
+    def __init__(
+        self,
+        named: Sequence[Endpoint] = (),
+        allowed_urls: Sequence[str] | None = None,
+        cloud: Credentials = _GOOGLE,
+    ) -> None:
+        self.cloud = cloud
+        self._named: Mapping[str, Endpoint] = {endpoint.name: endpoint for endpoint in named}
+        self._allowed = None if allowed_urls is None else tuple(allowed_urls)
+
+    def named(self, name: str) -> Endpoint:
+        """Return the endpoint of that name."""
+        try:
+            return self._named[name]
+        except KeyError:
+            known = ", ".join(sorted(self._named)) or "none; add [endpoints.NAME] to slidewire.toml"
+            raise RequestError(f"There is no endpoint {name!r} and no such file; configured: {known}.") from None
+
+    def of_url(self, url: str) -> Endpoint:
+        """Return the endpoint that a raw DICOMweb base URL belongs to, or a bare one if raw URLs are allowed."""
+        split = urlsplit(url)
+        if split.username or split.password or split.query or split.fragment or not split.hostname:
+            raise RequestError("Give the plain URL of a series: no user, password, query or fragment.")
+        for endpoint in self._named.values():
+            if lies_under(url, endpoint.url):
+                return endpoint
+        if self._allowed is not None and not any(lies_under(url, base) for base in self._allowed):
+            raise EndpointNotAllowed(
+                f"{split.scheme}://{split.netloc} is on no allow-list: add it to allowed_urls or to the endpoints."
+            )
+        return Endpoint(url=url)
+
+    def of_ref(self, ref: SlideRef) -> Endpoint:
+        """Return the endpoint of a DICOMweb slide."""
+        return self.named(ref.endpoint) if ref.endpoint else self.of_url(ref.location)
+
+    def locate(self, source: str, instance_uids: tuple[str, ...] = ()) -> SlideRef:
+        """Turn what the user wrote into a reference.
+
+        Parameters
+        ----------
+        source : str
+            Series URL, ``ENDPOINT/STUDY_UID/SERIES_UID``, folder, file, or ``gs://BUCKET/OBJECT``.
+        instance_uids : tuple of str
+            Restricts a DICOM slide to the level these make up.
+        """
+        for uid in instance_uids:
+            require_uid(uid, "SOP Instance UID")
+        if source.startswith(("http://", "https://")):
+            return self._series_url(source, instance_uids)
+        if source.startswith("gs://"):
+            return SlideRef("gcs", source)
+        path = Path(source).expanduser()
+        if path.exists():
+            kind: SourceKind = "dicom-files" if path.is_dir() or _is_dicom(path) else "image"
+            return SlideRef(kind, str(path.resolve()), instance_uids=instance_uids)
+        name, _, uids = source.partition("/")
+        study, _, series = uids.partition("/")
+        if _UID.fullmatch(study) and _UID.fullmatch(series):
+            endpoint = self.named(name)
+            return SlideRef("dicomweb", endpoint.url, name, study, series, instance_uids)
+        raise SourceUnreadable(
+            f"{path.name!r} does not exist. A source is a DICOMweb series URL, ENDPOINT/STUDY_UID/SERIES_UID, a folder "
+            "of DICOM files, an image file or gs://BUCKET/OBJECT."
+        )
+
+    def _series_url(self, url: str, instance_uids: tuple[str, ...]) -> SlideRef:
+        found = _SERIES.fullmatch(url)
+        if not found:
+            raise RequestError("The URL names no series: it must end in /studies/STUDY_UID/series/SERIES_UID.")
+        study = require_uid(found["study"], "Study Instance UID")
+        series = require_uid(found["series"], "Series Instance UID")
+        endpoint = self.of_url(found["base"])
+        return SlideRef("dicomweb", found["base"], endpoint.name, study, series, instance_uids)
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"

@@ -1,0 +1,193 @@
+"""One pooled, kept-open HTTP session an endpoint, with four timeouts, one retry layer, and our errors only."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import requests
+import stamina
+from requests.adapters import HTTPAdapter
+
+from connectors.credentials import factory_of
+from connectors.endpoints import Endpoint
+from models.domain.errors import (
+    AccessDenied,
+    EndpointBusy,
+    EndpointError,
+    EndpointFailed,
+    EndpointUnreachable,
+    ResponseInvalid,
+    SlidewireError,
+)
+
+T = TypeVar("T")
+
+_ATTEMPTS = 4
+_CHUNK_BYTES = 1 << 20
+_MAX_BODY_BYTES = 4 << 30
+_BUSY = {408, 425, 429, 503}
+_MAX_RETRY_AFTER_S = 30.0  # longer waits belong to the ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server said: status, Content-Type, body."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+def retry_after_s(value: str | None) -> float | None:
+    """Return a Retry-After header (seconds or date, RFC 9110 10.2.3) in seconds from now."""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+def error_of(status: int, label: str, retry_after: str | None = None) -> SlidewireError:
+    """Return the error that a failing status stands for."""
+    if status in {401, 403}:
+        return AccessDenied(f"The {label} denies access ({status}): check its credentials and what they may do.")
+    if status in _BUSY:
+        return EndpointBusy(f"The {label} is busy ({status}).", retry_after_s(retry_after))
+    if status >= 500:
+        return EndpointFailed(f"The {label} failed ({status}): look into its log.", retry_after_s(retry_after))
+    if 300 <= status < 400:
+        return ResponseInvalid(f"The {label} redirects ({status}); configure the address it redirects to.")
+    return ResponseInvalid(f"The {label} refused the request ({status}).")
+
+
+@contextmanager
+def translated(label: str) -> Iterator[None]:
+    """Turn what requests raises into our errors; the originals' texts hold URLs and are not kept."""
+    try:
+        yield
+    except requests.exceptions.SSLError:
+        raise EndpointError(
+            f"The certificate of the {label} is not trusted: give the authority's certificates as ca_bundle."
+        ) from None
+    except requests.Timeout:
+        raise EndpointUnreachable(f"The {label} did not answer in time.") from None
+    except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+        raise EndpointUnreachable(f"The connection to the {label} cannot be made, or broke.") from None
+    except requests.RequestException as exc:
+        raise EndpointError(f"The request to the {label} failed ({type(exc).__name__}).") from None
+
+
+class HttpSession(requests.Session):
+    """A session bound to one endpoint; safe for as many threads as the endpoint has connections.
+
+    Parameters
+    ----------
+    endpoint : Endpoint
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__()
+        self.endpoint = endpoint
+        self.credential_factory = factory_of(endpoint.credentials)
+        self._limits = endpoint.timeouts
+        self._slots = threading.BoundedSemaphore(endpoint.connections)
+        self.auth = self._authorise  # also keeps requests from looking into ~/.netrc
+        if endpoint.ca_bundle is not None:
+            self.verify = str(endpoint.ca_bundle)
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=endpoint.connections, pool_block=True)
+        self.mount("http://", adapter)
+        self.mount("https://", adapter)
+
+    def _authorise(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+        headers: dict[str, str] = {}
+        self.credential_factory.get_credentials().apply(headers)
+        prepared.headers.update(headers)
+        return prepared
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send one request with the endpoint's timeouts, never following a redirect to elsewhere."""
+        kwargs.update(allow_redirects=False, timeout=(self._limits.connect_s, self._limits.read_s))
+        with translated(self.endpoint.label):
+            return super().send(request, **kwargs)
+
+    def fetch(self, url: str, accept: str, also: frozenset[int] = frozenset()) -> Answer:
+        """GET a resource whole, retrying what is worth it.
+
+        Parameters
+        ----------
+        url : str
+        accept : str
+            The Accept header.
+        also : frozenset of int
+            Statuses besides 2xx that the caller wants to judge.
+
+        Raises
+        ------
+        EndpointError
+            Any other status, a broken connection, an overlong body.
+        """
+        return retrying(lambda: self._fetch_once(url, accept, also))
+
+    def _fetch_once(self, url: str, accept: str, also: frozenset[int]) -> Answer:
+        label = self.endpoint.label
+        if not self._slots.acquire(timeout=self._limits.pool_s):
+            raise EndpointUnreachable(f"No connection to the {label} came free within {self._limits.pool_s:g} s.")
+        try:
+            with self.get(url, headers={"Accept": accept}, stream=True) as response:
+                if not 200 <= response.status_code < 300 and response.status_code not in also:
+                    raise error_of(response.status_code, label, response.headers.get("Retry-After"))
+                body = self._read(response)
+                return Answer(response.status_code, response.headers.get("Content-Type", ""), body)
+        finally:
+            self._slots.release()
+
+    def _read(self, response: requests.Response) -> bytes:
+        deadline = time.monotonic() + self._limits.total_s
+        chunks, size = [], 0
+        with translated(self.endpoint.label):
+            for chunk in response.iter_content(_CHUNK_BYTES):
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > _MAX_BODY_BYTES:
+                    raise ResponseInvalid(f"The {self.endpoint.label} sends an answer of more than 4 GiB.")
+                if time.monotonic() > deadline:
+                    raise EndpointUnreachable(
+                        f"The {self.endpoint.label} took over {self._limits.total_s:g} s for one answer."
+                    )
+        return b"".join(chunks)
+
+
+def _worth_retrying(exc: Exception) -> bool | float:
+    if not isinstance(exc, SlidewireError) or not exc.retryable:
+        return False
+    if exc.retry_after_s is None:
+        return True
+    return exc.retry_after_s if exc.retry_after_s <= _MAX_RETRY_AFTER_S else False
+
+
+def retrying(call: Callable[[], T]) -> T:
+    """Call until it succeeds, fails for good, or has failed four times; Retry-After is honoured."""
+    for attempt in stamina.retry_context(on=_worth_retrying, attempts=_ATTEMPTS, timeout=120.0, wait_initial=0.2):
+        with attempt:
+            return call()
+    raise AssertionError("unreachable")
+
+
+def json_of(answer: Answer, label: str, decode: Callable[[bytes], Any]) -> Any:
+    """Return an answer's JSON; HTML, a login page or broken text is an error."""
+    if "json" not in answer.content_type.lower():
+        kind = answer.content_type.partition(";")[0] or "nothing named"
+        raise ResponseInvalid(f"The {label} answered with {kind} instead of JSON: is the URL that of its DICOMweb?")
+    try:
+        return decode(answer.body)
+    except (ValueError, RecursionError) as exc:
+        raise ResponseInvalid(f"The {label} answered with broken JSON.") from exc

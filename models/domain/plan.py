@@ -1,0 +1,102 @@
+"""A plan: the exact patches of a job, frozen at submission, and how they are divided into batches and shards."""
+
+import json
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.domain.embedding import Embeddings
+from models.domain.errors import ResultCorrupt
+from models.domain.patch import PatchGrid
+from models.domain.slide import Level, Slide
+
+_LENGTH = struct.Struct("<Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be read, in reading order.
+
+    Parameters
+    ----------
+    slide : Slide
+    grid : PatchGrid
+    grid_patches : int
+        Patches before the selection by tissue.
+    batch_size : int
+        Patches a call of the encoder; fixed here so that a job that is resumed gives the same bytes.
+    notes : tuple of str
+        What was decided on the way.
+    """
+
+    slide: Slide
+    grid: PatchGrid
+    grid_patches: int
+    batch_size: int
+    notes: tuple[str, ...]
+
+    @property
+    def level(self) -> Level:
+        """The level that is read."""
+        return self.slide.levels[self.grid.level]
+
+    def shards(self, patches_a_shard: int) -> tuple[tuple[int, int], ...]:
+        """Divide the patches into shards of whole batches: (start, stop) in reading order."""
+        size = max(1, patches_a_shard // self.batch_size) * self.batch_size
+        return tuple((start, min(start + size, len(self.grid))) for start in range(0, len(self.grid), size))
+
+    def assemble(self, matrix: NDArray[np.float32]) -> Embeddings:
+        """Bring a matrix (N, D) from reading order into the order in which the patches were asked for."""
+        back = np.argsort(self.grid.rows, kind="stable")
+        boxes = self.grid.boxes[back]
+        finest = self.slide.levels[0]
+        px = boxes[:, :2] * np.asarray([finest.width_px / self.level.width_px, finest.height_px / self.level.height_px])
+        um = px * np.asarray(finest.spacing_um) if finest.spacing_um else None
+        return Embeddings(np.ascontiguousarray(matrix[back]), boxes, px, um)
+
+    def to_bytes(self) -> bytes:
+        """Return the plan for the ledger; the same plan gives the same bytes."""
+        head = json.dumps(
+            {
+                "slide": self.slide.to_json(),
+                "level": self.grid.level,
+                "patch_px": self.grid.patch_px,
+                "spacing_um": self.grid.spacing_um,
+                "grid_patches": self.grid_patches,
+                "batch_size": self.batch_size,
+                "notes": self.notes,
+                "patches": len(self.grid),
+            },
+            sort_keys=True,
+        ).encode()
+        body = self.grid.boxes.astype("<i4").tobytes() + self.grid.rows.astype("<i8").tobytes()
+        return _LENGTH.pack(len(head)) + head + zlib.compress(body, 6)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Rebuild a plan from `to_bytes`.
+
+        Raises
+        ------
+        ResultCorrupt
+            The bytes are no plan.
+        """
+        try:
+            (length,) = _LENGTH.unpack_from(data)
+            head = json.loads(data[_LENGTH.size : _LENGTH.size + length])
+            body = zlib.decompress(data[_LENGTH.size + length :])
+            count = head["patches"]
+            boxes = np.frombuffer(body, "<i4", count * 4).reshape(count, 4)
+            rows = np.frombuffer(body, "<i8", count, offset=boxes.nbytes)
+        except (struct.error, ValueError, KeyError, zlib.error) as exc:
+            raise ResultCorrupt(
+                "The plan in the ledger is damaged: cancel the job and submit the slide again."
+            ) from exc
+        spacing = tuple(head["spacing_um"]) if head["spacing_um"] else None
+        grid = PatchGrid(head["level"], head["patch_px"], spacing, boxes, rows)
+        slide = Slide.from_json(head["slide"])
+        return cls(slide, grid, head["grid_patches"], head["batch_size"], tuple(head["notes"]))
