@@ -1,0 +1,134 @@
+"""Results as files in a folder or a bucket: the table, and on request the DICOM objects and the picture."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import fsspec
+
+from connectors.dicom.annotations import build_annotations
+from connectors.dicom.derived import to_bytes
+from connectors.dicom.report import build_report
+from connectors.endpoints import Endpoints
+from connectors.protocols import Result
+from connectors.table import to_parquet
+from models.domain.embedding import Output
+from models.domain.errors import ExtraMissing, OutputUnwritable
+from models.domain.request import OutputSpec
+from models.domain.slide import SlideRef
+
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    kind: str
+    suffix: str
+    content: bytes
+    series_uid: str = ""
+    instance_uid: str = ""
+
+
+class FilesSink:
+    """A `Sink` that writes files; each is there whole or not at all.
+
+    Parameters
+    ----------
+    folder : str
+        Local path, or a URI that fsspec knows (``gs://BUCKET/PREFIX``).
+    dicom : bool
+        Also write annotations and report.
+    """
+
+    def __init__(self, folder: str, *, dicom: bool) -> None:
+        self._folder = folder.rstrip("/") or "/"
+        self._dicom = dicom
+
+    def write(self, result: Result) -> tuple[Output, ...]:
+        """Write all files; a name is the same whenever the same result is written."""
+        written = []
+        for file in self._files(result):
+            uri = f"{self._folder}/{result.name}{file.suffix}"
+            put(uri, file.content)
+            digest = hashlib.sha256(file.content).hexdigest()
+            written.append(Output(file.kind, uri, digest, file.series_uid, file.instance_uid))
+        return tuple(written)
+
+    def holds(self, output: Output) -> bool:
+        """Whether a file is still there with the same bytes."""
+        digest = hashlib.sha256()
+        try:
+            with fsspec.open(output.uri, "rb") as file:
+                while chunk := file.read(_READ_BYTES):
+                    digest.update(chunk)
+        except Exception:  # noqa: BLE001 - whatever a file system raises, the file is not there
+            return False
+        return digest.hexdigest() == output.sha256
+
+    def _files(self, result: Result) -> Iterator[_File]:
+        yield _File("parquet", ".parquet", to_parquet(result.embeddings, result.provenance))
+        if self._dicom:
+            annotations = build_annotations(result) if len(result.embeddings) else None
+            objects = [("annotations", annotations), ("report", build_report(result, annotations))]
+            for kind, dataset in objects:
+                if dataset is not None:
+                    uids = (str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID))
+                    yield _File(kind, f".{kind}.dcm", to_bytes(dataset), *uids)
+        if result.picture is not None:
+            yield _File("picture", ".png", result.picture)
+
+
+def put(uri: str, content: bytes) -> None:
+    """Write a file whole or not at all, to a path or to a URI that fsspec knows.
+
+    Raises
+    ------
+    OutputUnwritable
+        The place does not take it.
+    ExtraMissing
+        The URI needs an extra.
+    """
+    try:
+        if "://" in uri:
+            # One PUT: object stores show an object whole or not at all.
+            system, path = fsspec.core.url_to_fs(uri)
+            system.pipe_file(path, content)
+        else:
+            _put_local(Path(uri), content)
+    except ImportError as exc:
+        scheme = uri.partition(":")[0]
+        raise ExtraMissing(f"Writing to {scheme}:// needs the extra 'files': pip install 'slidewire[files]'.") from exc
+    except OSError as exc:
+        raise OutputUnwritable(
+            f"The output cannot be written to {Path(uri).parent.name or uri}: {exc.strerror or type(exc).__name__}."
+        ) from exc
+    except Exception as exc:  # file systems of buckets raise what they like
+        raise OutputUnwritable(f"The bucket does not take the output ({type(exc).__name__}).") from exc
+
+
+def _put_local(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def open_sink(output: OutputSpec, ref: SlideRef, endpoints: Endpoints) -> FilesSink | None:
+    """Return the sink for a request's folder; None if it names none."""
+    del ref, endpoints
+    return FilesSink(output.folder, dicom=output.dicom_files) if output.folder else None

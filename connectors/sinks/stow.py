@@ -1,0 +1,151 @@
+"""Results as DICOM objects in the PACS that the slide came from: annotations and report, by STOW-RS.
+
+Servers answer a second STOW of the same UID in every way there is: 200 and keep the old bytes (Orthanc), 409
+(Google, Azure), replace it. So nothing is believed: what is there is read back and compared.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+import pydicom
+import pydicom.errors
+import requests
+from dicomweb_client.web import DICOMwebClient
+
+from connectors.dicom.annotations import build_annotations
+from connectors.dicom.derived import to_bytes
+from connectors.dicom.readback import compare_stored
+from connectors.dicom.report import build_report
+from connectors.dicomweb import DicomWeb
+from connectors.endpoints import Endpoint, Endpoints
+from connectors.http import error_of, retrying, translated
+from connectors.protocols import Result
+from models.domain.embedding import Output
+from models.domain.errors import EndpointError, SeriesNotFound, StoreMismatch, StoreRefused
+from models.domain.request import OutputSpec
+from models.domain.slide import SlideRef
+
+# It writes Study and SOP Instance UIDs at every level from DEBUG to ERROR.
+logging.getLogger("dicomweb_client").setLevel(logging.CRITICAL + 1)
+
+
+class StowSink:
+    """A `Sink` that stores in a DICOMweb server.
+
+    Parameters
+    ----------
+    endpoint : Endpoint
+    study_uid : str
+        Study that the slide belongs to; the results join it.
+    """
+
+    def __init__(self, endpoint: Endpoint, study_uid: str) -> None:
+        self._web = DicomWeb(endpoint)
+        self._label = endpoint.label
+        self._base = endpoint.url.rstrip("/")
+        self._study_uid = study_uid
+        limits = endpoint.timeouts
+        self._client = DICOMwebClient(self._base, session=self._web.session, timeout=(limits.connect_s, limits.total_s))
+        # Its own retry would send an empty body the second time (a generator, consumed).
+        self._client.set_http_retry_params(retry=False)
+
+    def write(self, result: Result) -> tuple[Output, ...]:
+        """Store what is not there yet; the report last, since it refers to the annotations.
+
+        Raises
+        ------
+        StoreRefused
+            The server refuses an object, or says it took it and does not have it.
+        StoreMismatch
+            It holds other values under the same UID.
+        """
+        outputs = []
+        for kind, dataset in _objects(result):
+            content = to_bytes(dataset)
+            if self._stored(dataset) is None:
+                self._send(dataset)
+                if self._stored(dataset) is None:
+                    raise StoreRefused(f"The {self._label} took the {kind} and does not have it.")
+            digest = hashlib.sha256(content).hexdigest()
+            uids = (str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID))
+            outputs.append(Output(kind, self._url(dataset), digest, *uids))
+        return tuple(outputs)
+
+    def holds(self, output: Output) -> bool:
+        """Whether the server still has an instance."""
+        try:
+            self._web.instance(output.uri)
+        except (SeriesNotFound, EndpointError):
+            return False
+        return True
+
+    def _url(self, dataset: pydicom.Dataset) -> str:
+        series, instance = dataset.SeriesInstanceUID, dataset.SOPInstanceUID
+        return f"{self._base}/studies/{self._study_uid}/series/{series}/instances/{instance}"
+
+    def _stored(self, dataset: pydicom.Dataset) -> bool | None:
+        """Whether the server has an object: None if not, True if it holds our values; other values are an error."""
+        try:
+            content = self._web.instance(self._url(dataset))
+        except SeriesNotFound:
+            return None
+        try:
+            theirs = pydicom.dcmread(BytesIO(content))
+        except (pydicom.errors.InvalidDicomError, ValueError, KeyError, AttributeError) as exc:
+            raise StoreMismatch(f"The {self._label} holds something under our UID that is no DICOM object.") from exc
+        if not compare_stored(dataset, theirs):
+            raise StoreMismatch(
+                f"The {self._label} holds other values under the UID of this result; nothing was overwritten. "
+                "Compare the two, and delete the one in the archive if it is wrong."
+            )
+        return True
+
+    def _send(self, dataset: pydicom.Dataset) -> None:
+        def attempt() -> Any:
+            try:
+                with translated(self._label):
+                    return self._client.store_instances([dataset], self._study_uid)
+            except requests.HTTPError as exc:
+                return self._judge(exc.response)
+
+        answer = retrying(attempt)
+        self._refuse_failed(answer)
+
+    def _judge(self, response: requests.Response) -> pydicom.Dataset:
+        """Return what a failing answer says of each instance, or raise what its status means."""
+        status = response.status_code
+        if status in {400, 409}:
+            try:
+                answer = pydicom.Dataset.from_json(response.json())
+            except (ValueError, TypeError, KeyError, AttributeError, requests.RequestException):
+                answer = pydicom.Dataset()
+            if status == 409 or "FailedSOPSequence" in answer:
+                return answer  # refused, or there already: reading back tells which
+            raise StoreRefused(f"The {self._label} refused the object ({status}): does it accept this kind?")
+        raise error_of(status, self._label, response.headers.get("Retry-After"))
+
+    def _refuse_failed(self, answer: pydicom.Dataset) -> None:
+        failed = answer.get("FailedSOPSequence") or []
+        reasons = {int(item.get("FailureReason") or 0) for item in failed}
+        already = {0x0111, 45070}  # duplicate SOP instance: PS3.4 B.2.3; Azure's own number for it
+        if reasons - already:
+            codes = ", ".join(f"{reason:04X}H" for reason in sorted(reasons))
+            raise StoreRefused(
+                f"The {self._label} refused the object (failure reason {codes}, PS3.18 table 10.5.3-2): "
+                "does it accept this kind?"
+            )
+
+
+def _objects(result: Result) -> Iterator[tuple[str, pydicom.Dataset]]:
+    annotations = build_annotations(result) if len(result.embeddings) else None
+    if annotations is not None:
+        yield "annotations", annotations
+    yield "report", build_report(result, annotations)
+
+
+def open_sink(output: OutputSpec, ref: SlideRef, endpoints: Endpoints) -> StowSink | None:
+    """Return the sink for a slide's own PACS; None if nothing is to be written back."""
+    return StowSink(endpoints.of_ref(ref), ref.study_uid) if output.write_back else None

@@ -1,0 +1,72 @@
+"""The table: one row a patch, Parquet in memory; canonical form of a result."""
+
+import json
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.domain.embedding import Embeddings, Provenance
+from models.domain.errors import ResultCorrupt
+
+METADATA_KEY = b"slidewire"
+
+
+def to_table(embeddings: Embeddings, provenance: Mapping[str, Any], level: int) -> pa.Table:
+    """Return the table of a result.
+
+    Columns: ``x``, ``y`` (int64, upper left corner in pixels of level 0), ``x_um``, ``y_um`` (float64, null if the
+    spacing is unknown), ``level`` (int16, 0 the finest), ``level_x``, ``level_y``, ``level_width``, ``level_height``
+    (int32, what was read, in pixels of that level) and ``embedding`` (fixed-size list of float32). The schema's
+    metadata hold the provenance as JSON under ``slidewire``.
+    """
+    count = len(embeddings)
+    px = np.rint(embeddings.positions_px).astype(np.int64)
+    um = embeddings.positions_um
+    values = pa.array(np.ascontiguousarray(embeddings.matrix).reshape(-1), pa.float32())
+    columns = {
+        "x": pa.array(px[:, 0]),
+        "y": pa.array(px[:, 1]),
+        "x_um": pa.nulls(count, pa.float64()) if um is None else pa.array(um[:, 0], pa.float64()),
+        "y_um": pa.nulls(count, pa.float64()) if um is None else pa.array(um[:, 1], pa.float64()),
+        "level": pa.array(np.full(count, level, np.int16)),
+        **{
+            f"level_{name}": pa.array(np.ascontiguousarray(embeddings.boxes[:, column], np.int32))
+            for column, name in enumerate(("x", "y", "width", "height"))
+        },
+        "embedding": pa.FixedSizeListArray.from_arrays(values, embeddings.dimension),
+    }
+    about = json.dumps({**provenance, "embeddings_sha256": embeddings.digest}, sort_keys=True).encode()
+    return pa.table(columns).replace_schema_metadata({METADATA_KEY: about})
+
+
+def to_parquet(embeddings: Embeddings, provenance: Provenance) -> bytes:
+    """Return a result as a Parquet file; the same result gives the same bytes."""
+    return encode(to_table(embeddings, provenance.to_json(), provenance.level))
+
+
+def encode(table: pa.Table) -> bytes:
+    """Return a table as a Parquet file."""
+    sink = pa.BufferOutputStream()
+    # Embeddings do not repeat: a dictionary of them only costs.
+    plain = [name for name in table.column_names if name != "embedding"]
+    pq.write_table(table, sink, compression="zstd", use_dictionary=plain, write_statistics=plain)
+    return bytes(sink.getvalue())
+
+
+def matrix_of(parquet: bytes) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return the embeddings (N, D) of a Parquet file written here.
+
+    Raises
+    ------
+    ResultCorrupt
+        It is no such file.
+    """
+    try:
+        column = pq.read_table(BytesIO(parquet), columns=["embedding"])["embedding"].combine_chunks()
+    except (pa.ArrowException, OSError, KeyError) as exc:
+        raise ResultCorrupt("That is no table of embeddings.") from exc
+    return np.asarray(column.flatten().to_numpy(), np.float32).reshape(len(column), column.type.list_size)
