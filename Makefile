@@ -1,0 +1,62 @@
+# Slidewire's commands. Everything is installed into .venv; nothing outside this folder changes, except that
+# `make test`, run as root on Debian, installs the servers that the tests talk to (infra/install-services).
+
+BIN = .venv/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SCRIPTS = .ci/run infra/install-services infra/make-venv
+
+.PHONY: help demo test check services test-faults bench bench-feed clean
+
+help:
+	@echo "make demo         embed a sample slide and leave the result in demo-out/ (no GPU, no account, no server)"
+	@echo "make test         everything a change must pass: check, then all tests against real servers"
+	@echo "make check        lint, format, types, import rules, shell scripts, Dockerfiles"
+	@echo "make test-faults  heavier fault injection: kills, restarts, broken answers"
+	@echo "make bench        measure patches per second, end to end"
+	@echo "make bench-feed   measure only how fast patches reach the encoder"
+	@echo "make clean        remove outputs and caches (not .venv, not the downloaded sample)"
+
+.venv/bin/python:
+	infra/make-venv .venv
+
+.venv/.demo: .venv/bin/python pyproject.toml constraints.txt
+	@echo "Installing Slidewire and PyTorch into .venv: some minutes the first time."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+.venv/.test: .venv/bin/python pyproject.toml constraints.txt
+	@echo "Installing Slidewire and its test tools into .venv: some minutes the first time."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(PIP) --editable '.[torch,files,demo]' --group tests --group dev
+	@touch $@
+
+demo: .venv/.demo
+	$(BIN)/slidewire demo --out demo-out
+
+services:
+	infra/install-services
+
+test: .venv/.test services check
+	$(BIN)/pytest
+
+check: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/shellcheck $(SCRIPTS)
+	$(BIN)/hadolint infra/docker/Dockerfile.worker-cpu
+
+test-faults: .venv/.test services
+	$(BIN)/pytest -m faults
+
+bench: .venv/.test services
+	$(BIN)/python -m tests.bench.bench_embed
+
+bench-feed: .venv/.test services
+	$(BIN)/python -m tests.bench.bench_feed
+
+clean:
+	rm -rf demo-out build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	find models connectors worker tests -name __pycache__ -type d -prune -exec rm -rf {} +
