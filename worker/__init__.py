@@ -1,1 +1,33 @@
-"""Composition and processes: stages, ledger, engine, command line."""
+"""Composition and processes: stages, ledger, engine, command line.
+
+The face for Python programs is here and loaded when asked for::
+
+    from worker import EmbedRequest, OutputSpec, PatchSpec, embed
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from models.domain.request import EmbedRequest, OutputSpec, PatchSpec
+    from worker.embedding import EmbedResult, embed, submit
+    from worker.settings import Settings, load_settings
+
+__all__ = ["EmbedRequest", "EmbedResult", "OutputSpec", "PatchSpec", "Settings", "embed", "load_settings", "submit"]
+
+_HOMES = {
+    "EmbedRequest": "models.domain.request",
+    "OutputSpec": "models.domain.request",
+    "PatchSpec": "models.domain.request",
+    "EmbedResult": "worker.embedding",
+    "embed": "worker.embedding",
+    "submit": "worker.embedding",
+    "Settings": "worker.settings",
+    "load_settings": "worker.settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(name)

@@ -1,1 +1,46 @@
-"""The slidewire command."""
+"""The slidewire command: one module a group of commands; heavy imports wait until a command runs."""
+
+from typing import Annotated
+
+import typer
+
+from worker.cli import embed, encoders, export, jobs, process, show
+
+app = typer.Typer(
+    name="slidewire",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Turn whole-slide images in a PACS or a bucket into embeddings, and put the embeddings back.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from worker.version import VERSION
+
+        typer.echo(f"slidewire {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    del version
+
+
+app.command("embed")(embed.embed)
+app.command("submit")(embed.submit)
+app.command("worker")(process.worker)
+app.add_typer(jobs.app, name="jobs")
+app.command("export")(export.export)
+app.command("encoders")(encoders.encoders)
+app.command("demo")(show.demo)
+
+
+def main() -> None:
+    """Run the command."""
+    app()

@@ -1,0 +1,143 @@
+"""``slidewire embed`` and ``slidewire submit``: a slide now, or a slide in the queue."""
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from models.domain.errors import SlidewireError
+from models.domain.request import DEFAULT_PATCH_PX, DEFAULT_TISSUE_FRACTION, EmbedRequest
+from worker.cli import ask
+from worker.cli.reply import EXIT_FAILED, failure_object, job_object, joined, print_error, print_json
+
+if TYPE_CHECKING:
+    from worker.ledger import JobRecord
+    from worker.wiring import Installation
+
+Work = Callable[["Installation", EmbedRequest], "JobRecord"]
+
+
+def embed(
+    encoder: ask.Encoder,
+    source: ask.Source = None,
+    weights: ask.Weights = None,
+    spacing_um: ask.Spacing = None,
+    native: ask.Native = False,
+    patch_px: ask.PatchPx = DEFAULT_PATCH_PX,
+    stride_px: ask.StridePx = None,
+    all_patches: ask.AllPatches = False,
+    min_tissue: ask.MinTissue = DEFAULT_TISSUE_FRACTION,
+    coordinates: ask.Coordinates = None,
+    encoder_option: ask.Options = None,
+    request: ask.Request = None,
+    out: ask.Out = "",
+    write_back: ask.WriteBack = False,
+    dicom: ask.Dicom = False,
+    picture: ask.Picture = False,
+    json: ask.Json = False,
+) -> None:
+    """Embed a slide here and now, with a progress bar.
+
+    Example: slidewire embed pacs/1.2.3/1.2.3.4 --encoder efficientnet-lite0 --out embeddings --write-back
+    """
+    options = tuple(encoder_option or ())
+    asked = ask.Asked(
+        source, encoder, weights, spacing_um, native, patch_px, stride_px, all_patches, min_tissue, coordinates,
+        options, request, out, write_back, dicom, picture,
+    )  # fmt: skip
+    _do(asked, _embed_one, as_json=json)
+
+
+def submit(
+    encoder: ask.Encoder,
+    source: ask.Source = None,
+    weights: ask.Weights = None,
+    spacing_um: ask.Spacing = None,
+    native: ask.Native = False,
+    patch_px: ask.PatchPx = DEFAULT_PATCH_PX,
+    stride_px: ask.StridePx = None,
+    all_patches: ask.AllPatches = False,
+    min_tissue: ask.MinTissue = DEFAULT_TISSUE_FRACTION,
+    coordinates: ask.Coordinates = None,
+    encoder_option: ask.Options = None,
+    request: ask.Request = None,
+    out: ask.Out = "",
+    write_back: ask.WriteBack = False,
+    dicom: ask.Dicom = False,
+    picture: ask.Picture = False,
+    json: ask.Json = False,
+) -> None:
+    """Put a slide into the queue; when this returns, the job is on disk.
+
+    Example: slidewire submit pacs/1.2.3/1.2.3.4 --encoder efficientnet-lite0 --write-back --json
+    """
+    options = tuple(encoder_option or ())
+    asked = ask.Asked(
+        source, encoder, weights, spacing_um, native, patch_px, stride_px, all_patches, min_tissue, coordinates,
+        options, request, out, write_back, dicom, picture,
+    )  # fmt: skip
+    _do(asked, _submit_one, as_json=json)
+
+
+def _do(asked: ask.Asked, work: Work, *, as_json: bool) -> None:
+    """Do each request by itself, so that one bad slide does not sink the others; say what became of each."""
+    from worker.settings import load_settings
+    from worker.telemetry import configure_logging
+    from worker.wiring import Installation
+
+    configure_logging(level=logging.ERROR)
+    replies: list[dict[str, Any]] = []
+    try:
+        requests = asked.requests()
+        with Installation(load_settings()) as installation:
+            replies.extend(_one(installation, request, work) for request in requests)
+    except SlidewireError as exc:
+        replies.append(failure_object(asked.encoder, exc))
+    if as_json:
+        print_json(joined(replies))
+    for reply in replies:
+        if "error" in reply:
+            print_error(reply["error"]["code"], reply["error"]["message"])
+        elif not as_json:
+            _say(reply)
+    if any("error" in reply for reply in replies):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _one(installation: "Installation", request: EmbedRequest, work: Work) -> dict[str, Any]:
+    try:
+        return job_object(work(installation, request))
+    except SlidewireError as exc:
+        return failure_object(request.encoder, exc)
+
+
+def _submit_one(installation: "Installation", request: EmbedRequest) -> "JobRecord":
+    from worker.embedding import submit as submit_one
+
+    job = submit_one(installation, request)
+    if installation.settings.broker_url:
+        from worker.app import make_app
+        from worker.doorbell import ring
+
+        ring(installation.ledger, make_app(installation.settings.broker_url))
+    return job
+
+
+def _embed_one(installation: "Installation", request: EmbedRequest) -> "JobRecord":
+    from worker.cli.progress import progress_bar
+    from worker.embedding import run_inline
+    from worker.embedding import submit as submit_one
+    from worker.pipeline import Cancellation
+    from worker.process import stopping_on_signals
+
+    job = submit_one(installation, request)
+    cancellation = Cancellation()
+    with stopping_on_signals(cancellation), progress_bar(job.patches) as advance:
+        return run_inline(installation, job, advance, cancellation)
+
+
+def _say(reply: dict[str, Any]) -> None:
+    typer.echo(f"{reply['state']}: {reply['patches']} patches, {reply['encoder']}, job {reply['job']}")
+    for output in reply["outputs"]:
+        typer.echo(f"  {output['kind']:<12} {output['uri']}")

@@ -1,0 +1,121 @@
+"""``slidewire jobs``: what is in the ledger, and how to cancel it or try it again."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from worker.cli.reply import job_object, print_json, reported
+
+if TYPE_CHECKING:
+    from worker.ledger import JobRecord, Ledger
+
+app = typer.Typer(help="List jobs, show one, cancel it, try it again.", invoke_without_command=True)
+
+Id = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, or its first characters.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+
+
+@contextmanager
+def _ledger(as_json: bool) -> Iterator["Ledger"]:
+    from worker.ledger import Ledger
+    from worker.settings import load_settings
+    from worker.telemetry import configure_logging
+
+    configure_logging()
+    with reported(as_json):
+        settings = load_settings()
+        with Ledger(settings.ledger, settings.checkpoint_folder, settings.lease_s) as ledger:
+            yield ledger
+
+
+@app.callback()
+def jobs(
+    context: typer.Context,
+    state: Annotated[str | None, typer.Option(help="Only queued, running, succeeded, failed, ...")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 50,
+    json: Json = False,
+) -> None:
+    """List jobs with their state and progress.
+
+    Example: slidewire jobs --state failed --json
+    """
+    if context.invoked_subcommand:
+        return
+    with _ledger(json) as ledger:
+        found = ledger.jobs.list(limit, state)
+        if json:
+            print_json([_full(job) for job in found])
+        else:
+            _table(found)
+
+
+@app.command()
+def show(job: Id, json: Json = False) -> None:
+    """Show one job: state, progress, outputs, error.
+
+    Example: slidewire jobs show 3f2a
+    """
+    with _ledger(json) as ledger:
+        _one(ledger.jobs.get(job), as_json=json)
+
+
+@app.command()
+def cancel(job: Id, json: Json = False) -> None:
+    """Cancel a job; a worker that is at it stops by its next heartbeat.
+
+    Example: slidewire jobs cancel 3f2a
+    """
+    with _ledger(json) as ledger:
+        _one(ledger.jobs.cancel(job), as_json=json)
+
+
+@app.command()
+def retry(job: Id, json: Json = False) -> None:
+    """Queue a job again that failed or was cancelled; it goes on from its checkpoints.
+
+    Example: slidewire jobs retry 3f2a
+    """
+    with _ledger(json) as ledger:
+        _one(ledger.jobs.reopen(job), as_json=json)
+
+
+def _full(job: "JobRecord") -> dict[str, Any]:
+    return {
+        **job_object(job),
+        "patches_done": job.patches_done,
+        "created_at": _when(job.created_at),
+        "updated_at": _when(job.updated_at),
+    }
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _table(found: Sequence["JobRecord"]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not found:
+        typer.echo("No jobs.")
+        return
+    table = Table("job", "state", "encoder", "patches", "created", "error", box=None)
+    for job in found:
+        progress = f"{job.patches_done}/{job.patches}"
+        table.add_row(job.id[:8], job.state, job.encoder, progress, _when(job.created_at), job.error_code)
+    Console().print(table)
+
+
+def _one(job: "JobRecord", *, as_json: bool) -> None:
+    if as_json:
+        print_json(_full(job))
+        return
+    for name, value in _full(job).items():
+        if name == "outputs":
+            for output in value:
+                typer.echo(f"{output['kind']:<12} {output['uri']}")
+        else:
+            typer.echo(f"{name:<12} {value['code'] + ': ' + value['message'] if name == 'error' else value}")

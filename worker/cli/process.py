@@ -1,0 +1,29 @@
+"""``slidewire worker``: the process that works off the queue."""
+
+from typing import Annotated
+
+import typer
+
+from worker.cli.reply import reported
+
+Drain = Annotated[bool, typer.Option("--drain", help="Leave when nothing is left to do.")]
+
+
+def worker(drain: Drain = False) -> None:
+    """Work off the queue: over the broker if one is set, else by looking into the ledger.
+
+    One process a GPU. SIGTERM ends it after the batch in hand, with a checkpoint.
+
+    Example: SLIDEWIRE_BROKER_URL=redis://localhost:6379/0 slidewire worker
+    """
+    from worker.process import poll, serve_broker
+    from worker.settings import load_settings
+    from worker.telemetry import configure_logging
+    from worker.wiring import Installation
+
+    configure_logging()
+    with reported(), Installation(load_settings()) as installation:
+        if installation.settings.broker_url and not drain:
+            serve_broker(installation)
+        else:
+            poll(installation, drain=drain)

@@ -1,0 +1,64 @@
+"""``slidewire demo``: the whole of it on a public slide, without any service."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from models.domain.request import EmbedRequest, OutputSpec, PatchSpec
+from worker.cli.reply import EXIT_FAILED, job_object, print_error, print_json, reported
+
+_PATCHES = PatchSpec(stride_px=112)  # half a patch: a finer picture
+_ABOUT = {
+    "parquet": "the table: one row a patch; pandas.read_parquet opens it",
+    "annotations": "DICOM Microscopy Bulk Simple Annotations: the same numbers, for the PACS",
+    "report": "DICOM Comprehensive 3D SR: what was computed, how, with which weights",
+    "picture": "look at this: slide and embeddings side by side; like colours, like tissue",
+}
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where everything goes.")] = Path(
+        "demo-out"
+    ),
+    encoder: Annotated[str, typer.Option("--encoder", "-e", help="Model.")] = "efficientnet-lite0",
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Fetch a public slide, write it as DICOM, embed it, and leave table, DICOM objects and a picture.
+
+    Example: slidewire demo --out demo-out
+    """
+    from worker.cli.progress import progress_bar
+    from worker.demo.pyramid import write_pyramid
+    from worker.demo.sample import fetch_sample, read_sample
+    from worker.embedding import run_inline, submit
+    from worker.settings import Settings
+    from worker.telemetry import configure_logging
+    from worker.wiring import Installation
+
+    configure_logging(level=logging.ERROR)
+    with reported(json):
+        typer.echo("Fetching a public H&E slide (CMU-1-Small-Region, 2220 x 2967 px, 0.499 um/px) ...", err=True)
+        pixels, spacing_um = read_sample(fetch_sample(out / "sample"))
+        slide = out / "cmu-region"
+        write_pyramid(pixels, spacing_um, slide)
+        # A ledger of its own: the demo touches nothing outside its folder.
+        settings = Settings(state_folder=out / "state", ledger_url="", broker_url="", checkpoints=None)
+        request = EmbedRequest(str(slide), encoder, OutputSpec(str(out), dicom_files=True, picture=True), _PATCHES)
+        with Installation(settings) as installation:
+            job = submit(installation, request)
+            typer.echo(f"Embedding {job.patches} patches with {encoder} ...", err=True)
+            with progress_bar(job.patches) as advance:
+                job = run_inline(installation, job, advance)
+    reply = job_object(job)
+    if json:
+        print_json(reply)
+    if "error" in reply:
+        print_error(reply["error"]["code"], reply["error"]["message"])
+        raise typer.Exit(EXIT_FAILED)
+    if not json:
+        typer.echo(f"\nDone: {reply['patches']} patches x {reply['dimension']} numbers. What there is to see:")
+        typer.echo(f"  {slide}\n    the slide as a DICOM pyramid, as a scanner would store it")
+        for output in reply["outputs"]:
+            typer.echo(f"  {output['uri']}\n    {_ABOUT[output['kind']]}")

@@ -1,0 +1,120 @@
+"""Submit a slide, or embed it here and now: what the command line and Python programs call."""
+
+import time
+from dataclasses import dataclass
+
+from models.domain.embedding import Output
+from models.domain.errors import JobCancelled, ResultNotFound, WorkFailed
+from models.domain.request import EmbedRequest
+from worker.engine import Engine, Progress
+from worker.ledger import JobRecord, JobState
+from worker.pipeline import Cancellation
+from worker.settings import Settings, load_settings
+from worker.submission import Prepared, prepare
+from worker.wiring import Installation
+
+_FINAL = {JobState.SUCCEEDED, JobState.FAILED, JobState.QUARANTINED, JobState.CANCELLED}
+_WAIT_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedResult:
+    """What became of a slide.
+
+    Parameters
+    ----------
+    job : str
+        Id in the ledger.
+    patches, dimension : int
+        Shape of the matrix.
+    outputs : tuple of Output
+    """
+
+    job: str
+    patches: int
+    dimension: int
+    outputs: tuple[Output, ...]
+
+    def output(self, kind: str) -> Output:
+        """Return the output of a kind (``parquet``, ``annotations``, ``report``, ``picture``)."""
+        found = next((output for output in self.outputs if output.kind == kind), None)
+        if found is None:
+            raise ResultNotFound(f"The job left no {kind}; it left: {', '.join(o.kind for o in self.outputs)}.")
+        return found
+
+
+def submit(installation: Installation, request: EmbedRequest) -> JobRecord:
+    """Put a slide into the ledger; when this returns, the job is on disk.
+
+    The same request finds the job it made before. One that failed or was cancelled is opened again and goes
+    on from its checkpoints; one that succeeded is left alone if its outputs are still there, else made again.
+
+    Raises
+    ------
+    RequestError, SourceError, EndpointError
+        The request cannot be done; nothing was written.
+    """
+    prepared = prepare(request, installation.endpoints, installation.settings.batch_size)
+    submission = installation.ledger.jobs.submit(prepared.job(installation.settings.shard_patches))
+    job = submission.job
+    if job.state in _FINAL and not (job.state is JobState.SUCCEEDED and _outputs_there(installation, prepared, job)):
+        job = installation.ledger.jobs.reopen(job.id)
+    return job
+
+
+def _outputs_there(installation: Installation, prepared: Prepared, job: JobRecord) -> bool:
+    sinks = installation.sinks(prepared.request.output, prepared.ref)
+    return all(any(sink.holds(output) for sink in sinks) for output in job.outputs)
+
+
+def run_inline(
+    installation: Installation,
+    job: JobRecord,
+    progress: Progress | None = None,
+    cancellation: Cancellation | None = None,
+) -> JobRecord:
+    """Work on one job in this process until it has ended; workers that share the ledger may help.
+
+    Raises
+    ------
+    Interrupted
+        Somebody asked to stop; the job stays in the ledger and goes on when it is submitted again.
+    """
+    stop = cancellation or Cancellation()
+    engine = Engine(installation, stop, inline=True, progress=progress)
+    try:
+        while job.state not in _FINAL:
+            stop.check()
+            if not engine.run_next(job.id):
+                installation.ledger.shards.reap()
+                time.sleep(min(_WAIT_S, installation.settings.poll_s))  # another worker has the rest
+            job = installation.ledger.jobs.get(job.id)
+    finally:
+        engine.close()
+    return job
+
+
+def embed(request: EmbedRequest, settings: Settings | None = None, progress: Progress | None = None) -> EmbedResult:
+    """Embed one slide in this process.
+
+    Parameters
+    ----------
+    request : EmbedRequest
+    settings : Settings or None
+        None: from the environment and the settings file.
+    progress : callable or None
+        Told the number of patches each time some are done.
+
+    Raises
+    ------
+    SlidewireError
+        With the code of what went wrong; nothing half-written is left behind.
+    """
+    with Installation(settings or load_settings()) as installation:
+        job = run_inline(installation, submit(installation, request), progress)
+    if job.state is JobState.CANCELLED:
+        raise JobCancelled("The job was cancelled.")
+    if job.state is not JobState.SUCCEEDED:
+        raise WorkFailed(job.error_message, code=job.error_code)
+    dimension = int(job.request["provenance"]["dimension"])
+    return EmbedResult(job.id, job.patches, dimension, job.outputs)

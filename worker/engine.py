@@ -1,0 +1,222 @@
+"""The engine: claim a shard, run the pipeline, complete. The same with a broker, without one, and inline."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from connectors.protocols import Result, Source
+from connectors.registry import open_source
+from models.domain.embedding import Embeddings, Provenance, ResultKey
+from models.domain.errors import (
+    Interrupted,
+    JobCancelled,
+    LeaseLost,
+    SlidewireError,
+    SourceError,
+    WorkFailed,
+)
+from models.domain.patch import BatchEmbedding
+from models.domain.plan import Plan
+from models.domain.request import EmbedRequest
+from worker.heartbeat import Pulse
+from worker.ledger import JobRecord, Lease
+from worker.pipeline import Cancellation, Part, embed_part
+from worker.report.picture import draw_picture
+from worker.stages.collect import assemble, collect_batches
+from worker.stages.publish import publish_result
+from worker.submission import read_thumbnail
+from worker.wiring import Installation
+
+_log = structlog.get_logger(__name__)
+_BEATS_A_LEASE = 4
+
+Progress = Callable[[int], None]
+"""Told of patches as they are embedded or found in a checkpoint."""
+
+
+def _unwatched(patches: int) -> None:
+    del patches
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    record: JobRecord
+    request: EmbedRequest
+    provenance: Provenance
+    plan: Plan
+
+
+class Engine:
+    """Works off the ledger, one shard at a time.
+
+    Parameters
+    ----------
+    installation : Installation
+    cancellation : Cancellation
+        Asks the engine to stop; the shard in hand goes back with what is in its checkpoints.
+    inline : bool
+        Nobody else will try again: an error that a queue would retry ends the job, which goes on from its
+        checkpoints when it is submitted again.
+    progress : callable or None
+    after_shard : callable or None
+        Called when a shard has ended, which may have made others ready.
+    """
+
+    def __init__(
+        self,
+        installation: Installation,
+        cancellation: Cancellation,
+        *,
+        inline: bool = False,
+        progress: Progress | None = None,
+        after_shard: Callable[[], object] | None = None,
+    ) -> None:
+        self._installation = installation
+        self._ledger = installation.ledger
+        self._stop = cancellation
+        self._inline = inline
+        self._progress = progress or _unwatched
+        self._after_shard = after_shard or (lambda: None)
+        self._open: tuple[str, _Job, Source] | None = None
+
+    def close(self) -> None:
+        """Let go of the slide in hand."""
+        if self._open:
+            self._open[2].close()
+            self._open = None
+
+    def run_next(self, job_id: str | None = None, shard_id: str | None = None) -> bool:
+        """Claim one shard and work on it to its end.
+
+        Parameters
+        ----------
+        job_id, shard_id : str or None
+            Only of this job, only this shard.
+
+        Returns
+        -------
+        bool
+            False if there was nothing to claim.
+        """
+        lease = self._ledger.shards.claim(self._installation.owner, job_id, shard_id)
+        if lease is None:
+            return False
+        log = _log.bind(job=lease.job_id, shard=lease.index, kind=lease.kind)
+        try:
+            self._work(lease)
+        except LeaseLost:
+            log.warning("lease lost: the work is dropped")
+        except (Interrupted, JobCancelled) as exc:
+            self._ledger.shards.release(lease)
+            log.info("shard released", code=exc.code)
+        except SlidewireError as exc:
+            log.warning("shard failed", code=exc.code, retryable=exc.retryable)
+            self._fail(lease, exc)
+        except Exception as exc:  # a bug of ours ends the job, not the worker
+            log.exception("shard failed", code="INTERNAL", error=type(exc).__name__)
+            self._fail(lease, SlidewireError(f"Slidewire itself failed ({type(exc).__name__}); see the worker's log."))
+        self._after_shard()
+        return True
+
+    def _fail(self, lease: Lease, error: SlidewireError) -> None:
+        if self._inline and error.retryable:
+            error = WorkFailed.of(error)
+        try:
+            self._ledger.shards.fail(lease, error)
+        except LeaseLost:
+            _log.warning("lease lost before its failure was noted", job=lease.job_id)
+
+    def _work(self, lease: Lease) -> None:
+        every_s = self._installation.settings.lease_s / _BEATS_A_LEASE
+        cancellation = Cancellation(after=self._stop)
+        with Pulse(
+            self._ledger, lease, cancellation, every_s=every_s, stall_s=self._installation.settings.stall_s
+        ) as pulse:
+            if lease.kind == "publish":
+                self._publish(lease, pulse)
+            else:
+                self._embed(lease, pulse, cancellation)
+                cancellation.check()
+                pulse.beat()
+                self._ledger.shards.complete(lease)
+
+    def _load(self, lease: Lease) -> tuple[_Job, Source]:
+        """Open the job's slide, once for all its shards, and see that it is still the slide that was planned."""
+        if self._open and self._open[0] == lease.job_id:
+            return self._open[1], self._open[2]
+        self.close()
+        record = self._ledger.jobs.get(lease.job_id)
+        plan = Plan.from_bytes(self._ledger.jobs.plan(lease.job_id))
+        request = EmbedRequest.from_json(record.request["request"])
+        job = _Job(record, request, Provenance.from_json(record.request["provenance"]), plan)
+        source = open_source(plan.slide.ref, self._installation.endpoints)
+        if source.slide.levels != plan.slide.levels:
+            source.close()
+            raise SourceError("The slide has changed since it was submitted: submit it again.")
+        self._open = (lease.job_id, job, source)
+        return job, source
+
+    def _embed(self, lease: Lease, pulse: Pulse, cancellation: Cancellation) -> None:
+        job, source = self._load(lease)
+        encoder = self._installation.encoder(job.request, job.provenance.weights_sha256)
+        limits = self._installation.limits_for(job.plan.slide.ref)
+        kept = self._ledger.checkpoints.load(lease.shard_id)
+        safe = {number for part, _ in kept for number in range(part.first_batch, part.first_batch + part.batches)}
+        self._advance(pulse, sum(part.patches for part, _ in kept))
+
+        def save(first_batch: int, batches: int, matrix: NDArray[np.float32]) -> None:
+            self._ledger.checkpoints.save(lease, first_batch, batches, matrix)
+
+        def counted(batches: Iterator[BatchEmbedding]) -> Iterator[BatchEmbedding]:
+            for batch in batches:
+                self._advance(pulse, len(batch.matrix))
+                yield batch
+
+        for part in missing_parts(lease, job.plan.batch_size, safe):
+            embedded = embed_part(source, job.plan, part, encoder, limits, cancellation)
+            collect_batches(counted(embedded), save, self._installation.settings.checkpoint_s)
+
+    def _advance(self, pulse: Pulse, patches: int) -> None:
+        pulse.advance(patches)
+        self._progress(patches)
+
+    def _publish(self, lease: Lease, pulse: Pulse) -> None:
+        job, source = self._load(lease)
+        kept = self._ledger.checkpoints.load(lease.job_id)
+        if sum(part.patches for part, _ in kept) != len(job.plan.grid):
+            _log.warning("checkpoints missing: their shards run again", job=lease.job_id)
+            self._ledger.shards.rewind(lease)
+            return
+        embeddings = assemble(job.plan, [matrix for _, matrix in kept], job.provenance.dimension)
+        pulse.advance(0)
+        result = self._result(job, source, embeddings)
+        pulse.beat()  # who has lost the shard publishes nothing
+        outputs = publish_result(result, self._installation.sinks(job.request.output, job.plan.slide.ref))
+        self._ledger.shards.publish(lease, outputs)
+        self._ledger.checkpoints.discard(lease.job_id)
+        self.close()
+
+    def _result(self, job: _Job, source: Source, embeddings: Embeddings) -> Result:
+        key = ResultKey(job.provenance.result_key)
+        name = f"{job.plan.slide.name}.{job.request.encoder}.{key.sha256[:8]}"
+        result = Result(key, name, embeddings, job.provenance, source.header(job.plan.grid.level))
+        if not job.request.output.picture:
+            return result
+        return replace(result, picture=draw_picture(read_thumbnail(source), job.plan, embeddings))
+
+
+def missing_parts(lease: Lease, batch_size: int, safe: set[int]) -> Iterator[Part]:
+    """Yield the runs of a shard's batches that are in no checkpoint."""
+    total = -(-(lease.stop - lease.start) // batch_size)
+    first: int | None = None
+    for number in range(total + 1):
+        wanted = number < total and number not in safe
+        if wanted and first is None:
+            first = number
+        elif not wanted and first is not None:
+            stop = min(lease.start + number * batch_size, lease.stop)
+            yield Part(lease.start + first * batch_size, stop, first)
+            first = None

@@ -1,0 +1,142 @@
+"""The worker's process: polls the ledger, or answers the doorbell; stops in order; takes back what others lost."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import structlog
+
+from models.domain.errors import LedgerUnavailable, SettingsInvalid
+from worker.doorbell import ring
+from worker.engine import Engine
+from worker.ledger import Ledger
+from worker.pipeline import Cancellation
+from worker.wiring import Installation
+
+_log = structlog.get_logger(__name__)
+_SWEEP_S = 10.0
+
+
+@contextmanager
+def stopping_on_signals(cancellation: Cancellation) -> Iterator[None]:
+    """Cancel on SIGTERM and SIGINT: the shard in hand is checkpointed and given back."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        cancellation.cancel()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def poll(installation: Installation, *, drain: bool = False) -> int:
+    """Work off the ledger without a broker.
+
+    Parameters
+    ----------
+    installation : Installation
+    drain : bool
+        Leave when nothing is left, rather than wait for more.
+
+    Returns
+    -------
+    int
+        Shards worked on.
+    """
+    cancellation, worked = Cancellation(), 0
+    engine = Engine(installation, cancellation)
+    shards, idle = installation.ledger.shards, threading.Event()
+    try:
+        with stopping_on_signals(cancellation):
+            while not cancellation.cancelled:
+                try:
+                    shards.reap()
+                    if engine.run_next():
+                        worked += 1
+                        continue
+                    if drain and shards.remaining() == 0:
+                        break
+                except LedgerUnavailable as exc:
+                    if drain:
+                        raise
+                    _log.warning("the ledger does not answer", error=exc.message)
+                idle.wait(installation.settings.poll_s)
+    finally:
+        engine.close()
+    return worked
+
+
+class Sweeper(threading.Thread):
+    """Takes back expired leases and rings for shards that nobody was told of, every ten seconds.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    app : celery.Celery
+    """
+
+    def __init__(self, ledger: Ledger, app: object) -> None:
+        super().__init__(name="sweeper", daemon=True)
+        self._ledger, self._app = ledger, app
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Sweep until told to stop."""
+        while True:
+            try:
+                self._ledger.shards.reap()
+                ring(self._ledger, self._app)
+            except LedgerUnavailable as exc:
+                _log.warning("the ledger does not answer", error=exc.message)
+            if self._over.wait(_SWEEP_S):
+                return
+
+    def stop(self) -> None:
+        """Stop, and wait for it."""
+        self._over.set()
+        self.join()
+
+
+def serve_broker(installation: Installation) -> None:
+    """Answer the doorbell until told to stop: a Celery worker, one shard at a time.
+
+    Raises
+    ------
+    SettingsInvalid
+        The environment asks Celery for a shutdown that would lose the running message.
+    """
+    if "REMAP_SIGTERM" in os.environ:
+        raise SettingsInvalid("REMAP_SIGTERM makes Celery lose the running shard's message: unset it.")
+    from worker.app import QUEUES, make_app
+    from worker.tasks import register
+
+    app = make_app(installation.settings.broker_url)
+    cancellation = Cancellation()
+    engine = Engine(installation, cancellation, after_shard=lambda: ring(installation.ledger, app))
+    register(app, engine, cancellation)
+    sweeper = Sweeper(installation.ledger, app)
+    sweeper.start()
+    try:
+        app.worker_main(
+            [
+                "worker",
+                "--pool=solo",
+                "--concurrency=1",
+                "--without-gossip",
+                "--without-mingle",
+                "--without-heartbeat",
+                "--loglevel=WARNING",
+                f"--hostname={installation.owner.replace('/', '-')}@slidewire",
+                f"--queues={','.join(QUEUES)}",
+            ]
+        )
+    finally:
+        sweeper.stop()
+        engine.close()

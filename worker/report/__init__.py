@@ -1,0 +1,1 @@
+"""Pictures that show a person that it worked."""

@@ -1,0 +1,158 @@
+"""Settings, declared once: from the environment (``SLIDEWIRE_...``), then from a TOML file, then the defaults."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from connectors.endpoints import Credentials, Endpoint, Endpoints, Timeouts
+from models.domain.errors import SettingsInvalid
+
+_FILE = "slidewire.toml"
+
+
+class TimeoutSettings(BaseModel):
+    """Seconds one request may take: to connect, between bytes, in all, waiting for a free connection."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    connect_s: float = Field(5.0, gt=0)
+    read_s: float = Field(60.0, gt=0)
+    total_s: float = Field(600.0, gt=0)
+    pool_s: float = Field(60.0, gt=0)
+
+
+class EndpointSettings(BaseModel):
+    """A DICOMweb server: ``[endpoints.NAME]`` in the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(pattern=r"^https?://[^\s?#@]+$")
+    auth: Literal["none", "basic", "bearer", "google"] = "none"
+    username: str = ""
+    secret: str = ""
+    ca_bundle: Path | None = None
+    connections: int = Field(2, ge=1, le=64)
+    frames_per_request: int = Field(400, ge=1, le=10_000)
+    url_characters: int = Field(6000, ge=200)
+    timeouts: TimeoutSettings = TimeoutSettings()
+
+    def endpoint(self, name: str) -> Endpoint:
+        """Return the endpoint these settings describe."""
+        return Endpoint(
+            url=self.url.rstrip("/"),
+            name=name,
+            credentials=Credentials(self.auth, self.username, self.secret),
+            ca_bundle=self.ca_bundle,
+            connections=self.connections,
+            frames_per_request=self.frames_per_request,
+            url_characters=self.url_characters,
+            timeouts=Timeouts(**self.timeouts.model_dump()),
+        )
+
+
+class Settings(BaseSettings):
+    """Everything that can be set.
+
+    Each field can come from the environment as ``SLIDEWIRE_`` and its name in capitals, or from the file that
+    ``SLIDEWIRE_CONFIG`` names, ``slidewire.toml`` in the working folder, or in the user's configuration folder.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="SLIDEWIRE_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    ledger_url: str = ""
+    """SQLAlchemy URL of the ledger; empty: an SQLite file in the state folder."""
+    broker_url: str = ""
+    """Celery broker that rings the doorbell; empty: workers poll the ledger."""
+    state_folder: Path = Field(default_factory=lambda: platformdirs.user_state_path("slidewire"))
+    """Where the default ledger and the checkpoints lie."""
+    checkpoints: Path | None = None
+    """Folder of the checkpoints, seen by all workers of a ledger; empty: in the state folder."""
+    endpoints: dict[str, EndpointSettings] = Field(default_factory=dict)
+    """DICOMweb servers by name."""
+    allowed_urls: list[str] | None = None
+    """Bases under which raw DICOMweb URLs may lie; not set: any."""
+    cloud_credentials: Literal["google", "none"] = "google"
+    """For Cloud Storage: application default credentials, or none (public buckets)."""
+    storage_emulator: str = Field("", validation_alias="STORAGE_EMULATOR_HOST")
+    """Set by Google's tools for an emulator, which takes no credentials."""
+    batch_size: int = Field(64, ge=1, le=4096)
+    """Patches a call of the encoder."""
+    shard_patches: int = Field(4096, ge=1)
+    """Patches a worker takes on at a time; keep it under ten minutes' work."""
+    checkpoint_s: float = Field(20.0, gt=0)
+    """Seconds between checkpoints."""
+    lease_s: float = Field(60.0, gt=0)
+    """Seconds after which a silent worker's shard goes to another."""
+    stall_s: float = Field(300.0, gt=0)
+    """Seconds without progress after which a worker stops renewing its lease."""
+    poll_s: float = Field(1.0, gt=0)
+    """Seconds between looks into an empty ledger."""
+    decoders: int = Field(default_factory=lambda: max(1, os.cpu_count() or 1), ge=1)
+    """Threads that decode frames."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource, **named: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the TOML file behind the environment."""
+        del sources
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=_config_file())
+        return named["init_settings"], named["env_settings"], toml
+
+    @property
+    def ledger(self) -> str:
+        """URL of the ledger to open."""
+        return self.ledger_url or f"sqlite:///{self.state_folder.absolute() / 'ledger.sqlite'}"
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.checkpoints or self.state_folder / "checkpoints"
+
+    def open_endpoints(self) -> Endpoints:
+        """Return the configured endpoints and the rule for raw URLs."""
+        cloud = Credentials("none" if self.storage_emulator else self.cloud_credentials)
+        named = [settings.endpoint(name) for name, settings in self.endpoints.items()]
+        return Endpoints(named, self.allowed_urls, cloud)
+
+
+def _config_file() -> Path | None:
+    named = os.environ.get("SLIDEWIRE_CONFIG")
+    if named:
+        if not Path(named).is_file():
+            raise SettingsInvalid(f"SLIDEWIRE_CONFIG names {Path(named).name}, which does not exist.")
+        return Path(named)
+    places = (Path(_FILE), platformdirs.user_config_path("slidewire") / _FILE)
+    return next((place for place in places if place.is_file()), None)
+
+
+def load_settings() -> Settings:
+    """Read the settings.
+
+    Raises
+    ------
+    SettingsInvalid
+        A value cannot be used; names it, never shows it.
+    """
+    try:
+        return Settings()
+    except ValidationError as exc:
+        first = exc.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SettingsInvalid(f"The setting {where} cannot be used: {first['msg']}.") from None
+    except (SettingsError, ValueError) as exc:
+        raise SettingsInvalid(
+            f"The settings cannot be read ({type(exc).__name__}): check {_FILE} and SLIDEWIRE_*."
+        ) from None

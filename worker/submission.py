@@ -1,0 +1,173 @@
+"""A request becomes a job: the slide is opened, its tissue found, its patches fixed, its result named."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.endpoints import Endpoints
+from connectors.protocols import Source
+from connectors.registry import open_source
+from models.domain.embedding import Provenance, ResultKey
+from models.domain.errors import RequestError, SlideIncomplete
+from models.domain.plan import Plan
+from models.domain.request import EmbedRequest
+from models.domain.slide import Slide, SlideRef
+from models.encoders import registry
+from models.imaging.decode import decode_frame
+from models.imaging.tissue import build_thumbnail, tissue_mask
+from worker.ledger import NewJob
+from worker.stages.plan import plan_patches
+from worker.version import VERSION
+
+_SCHEMA = 1  # raised when the same request would give another result
+_FRAMES_AT_A_TIME = 400
+_OVERVIEW_PX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request made ready for the ledger.
+
+    Parameters
+    ----------
+    request : EmbedRequest
+    ref : SlideRef
+    plan : Plan
+    key : ResultKey
+    provenance : Provenance
+    """
+
+    request: EmbedRequest
+    ref: SlideRef
+    plan: Plan
+    key: ResultKey
+    provenance: Provenance
+
+    def job(self, shard_patches: int) -> NewJob:
+        """Return the job to be queued; the same request gives the same key."""
+        request = {"request": self.request.to_json(), "provenance": self.provenance.to_json()}
+        places = json.dumps([self.key.sha256, asdict(self.request.output), asdict(self.ref)], sort_keys=True)
+        return NewJob(
+            key=hashlib.sha256(places.encode()).hexdigest(),
+            result_key=self.key.sha256,
+            encoder=self.request.encoder,
+            priority=0,
+            request=request,
+            plan=self.plan.to_bytes(),
+            patches=len(self.plan.grid),
+            shards=self.plan.shards(shard_patches),
+        )
+
+
+def overview_level(slide: Slide) -> int:
+    """Return the lowest level that still shows where the tissue is: the smallest of 1024 px or more.
+
+    Raises
+    ------
+    SlideIncomplete
+        No level can be read.
+    """
+    readable = [index for index, level in enumerate(slide.levels) if not level.problem]
+    if not readable:
+        raise SlideIncomplete(f"No level of the slide can be read: {slide.levels[0].problem}.")
+    sides = {index: max(slide.levels[index].width_px, slide.levels[index].height_px) for index in readable}
+    return max((index for index in readable if sides[index] >= _OVERVIEW_PX), default=readable[0])
+
+
+def read_thumbnail(source: Source) -> NDArray[np.uint8]:
+    """Return the slide's overview level as RGB, at most 2048 px long (uint8, shape (H, W, 3))."""
+    index = overview_level(source.slide)
+    level = source.slide.levels[index]
+    count = level.rows * level.columns
+    chunks = (range(start, min(start + _FRAMES_AT_A_TIME, count)) for start in range(0, count, _FRAMES_AT_A_TIME))
+    frames = (frame for chunk in chunks for frame in source.frames(index, chunk))
+    return build_thumbnail(level, ((frame.index, decode_frame(frame, level)) for frame in frames))
+
+
+def prepare(request: EmbedRequest, endpoints: Endpoints, batch_size: int) -> Prepared:
+    """Open the slide and fix everything that identifies the result.
+
+    Raises
+    ------
+    RequestError, SourceError, EndpointError
+        The request cannot be done; nothing has been written anywhere.
+    """
+    request = _anchored(request)
+    model = registry.find(request.encoder)
+    weights = model.weights(Path(request.weights) if request.weights else None)
+    digest = registry.weights_digest(weights)
+    ref = endpoints.locate(request.source, request.instance_uids)
+    if request.output.write_back and ref.kind != "dicomweb":
+        raise RequestError("--write-back stores the result where the slide is, and the slide is in no PACS: use --out.")
+    if request.output.dicom_files and ref.kind not in {"dicomweb", "dicom-files"}:
+        raise RequestError("DICOM results need a DICOM slide: leave --dicom out for an image.")
+    source = open_source(ref, endpoints)
+    try:
+        spec = request.patches
+        selecting = spec.tissue_fraction is not None and spec.coordinates is None
+        tissue = tissue_mask(read_thumbnail(source)) if selecting else None
+        plan = plan_patches(source.slide, spec, tissue, batch_size)
+    finally:
+        source.close()
+    notes = list(request.notes)
+    if model.spec.weights_sha256 and digest != model.spec.weights_sha256:
+        notes.append("the weights are not the published ones: their digest differs")
+    key = ResultKey.of(_identity(request, plan, digest))
+    return Prepared(request, ref, plan, key, _provenance(request, plan, (key.sha256, digest, tuple(notes))))
+
+
+def _anchored(request: EmbedRequest) -> EmbedRequest:
+    """Make paths absolute: the worker that runs the job stands in another folder."""
+    folder = request.output.folder
+    if folder and "://" not in folder:
+        request = replace(request, output=replace(request.output, folder=str(Path(folder).expanduser().absolute())))
+    if request.weights:
+        request = replace(request, weights=str(Path(request.weights).expanduser().absolute()))
+    return request
+
+
+def _identity(request: EmbedRequest, plan: Plan, weights_sha256: str) -> dict[str, Any]:
+    spec = registry.find(request.encoder).spec
+    patches = asdict(request.patches)
+    patches.pop("coordinates")  # in the boxes
+    boxes = plan.grid.boxes[np.argsort(plan.grid.rows, kind="stable")].astype("<i4")
+    return {
+        "schema": _SCHEMA,
+        "slide": [instance.digest for level in plan.slide.levels for instance in level.instances],
+        "level": plan.grid.level,
+        "patches": patches,
+        "boxes": hashlib.sha256(boxes.tobytes()).hexdigest(),
+        "encoder": [spec.name, spec.revision, spec.preprocessing_version, weights_sha256],
+        "options": [list(option) for option in request.options],
+    }
+
+
+def _provenance(request: EmbedRequest, plan: Plan, known: tuple[str, str, tuple[str, ...]]) -> Provenance:
+    spec = registry.find(request.encoder).spec
+    result_key, weights_sha256, notes = known
+    selecting = request.patches.coordinates is None
+    return Provenance(
+        result_key=result_key,
+        slidewire=VERSION,
+        encoder=spec.name,
+        encoder_revision=spec.revision,
+        encoder_licence=spec.licence,
+        encoder_source=spec.source,
+        weights_sha256=weights_sha256,
+        preprocessing=spec.preprocessing,
+        dimension=spec.dimension,
+        patch_px=request.patches.patch_px,
+        stride_px=request.patches.step_px,
+        patches=len(plan.grid),
+        spacing_um=plan.grid.spacing_um,
+        requested_spacing_um=request.patches.spacing_um,
+        level=plan.grid.level,
+        tissue_fraction=request.patches.tissue_fraction if selecting else None,
+        grid_patches=plan.grid_patches,
+        notes=(*plan.notes, *notes),
+    )

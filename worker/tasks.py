@@ -1,0 +1,57 @@
+"""The one Celery task: go and see whether that shard is yours."""
+
+from typing import Any
+
+import structlog
+from celery import Celery, signals
+from celery.exceptions import Reject
+
+from models.domain.errors import LedgerUnavailable
+from worker.doorbell import TASK
+from worker.engine import Engine
+from worker.pipeline import Cancellation
+
+_log = structlog.get_logger(__name__)
+_VERSION = 1
+
+
+def register(app: Celery, engine: Engine, cancellation: Cancellation) -> None:
+    """Register the task on an application, bound to this process's engine.
+
+    Parameters
+    ----------
+    app : Celery
+    engine : Engine
+    cancellation : Cancellation
+        Set when the worker shuts down: the shard in hand is checkpointed and goes back.
+    """
+
+    @app.task(name=TASK, bind=False)  # type: ignore[untyped-decorator]
+    def run(message: Any = None) -> None:
+        """Claim the shard that a message names, and work on it; anything else in the message is refused."""
+        shard_id = shard_of(message)
+        if shard_id is None:
+            _log.warning("a message that is none of ours was dropped")
+            return
+        if cancellation.cancelled:
+            raise Reject(requeue=True)
+        try:
+            engine.run_next(shard_id=shard_id)
+        except LedgerUnavailable:
+            _log.warning("the ledger does not answer; the shard will be announced again")
+        if cancellation.cancelled:
+            raise Reject(requeue=True)
+
+    @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
+    def stop(**_: Any) -> None:
+        cancellation.cancel()
+
+
+def shard_of(message: Any) -> str | None:
+    """Return the shard that a message names: ``{"v": 1, "shard": 32 hexadecimal digits, "n": int}``, else None."""
+    if not isinstance(message, dict) or message.get("v") != _VERSION:
+        return None
+    shard = message.get("shard")
+    if not isinstance(shard, str) or len(shard) != 32 or not set(shard) <= set("0123456789abcdef"):
+        return None
+    return shard

@@ -1,0 +1,51 @@
+"""Logs: structured, to standard error, free of identifying data.
+
+What libraries log is cut down to who and how bad: their texts hold URLs, UIDs and response bodies.
+"""
+
+import logging
+import sys
+
+import structlog
+
+_TRUSTED = ("celery", "kombu", "worker", "connectors", "models")
+
+
+class _Careful(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message of a trusted logger, and of any other its name alone."""
+        if record.name.split(".")[0] in _TRUSTED:
+            return f"{record.levelname.lower()} {record.name}: {record.getMessage()}"
+        return f"{record.levelname.lower()} {record.name}: (text withheld)"
+
+
+def configure_logging(*, level: int = logging.INFO, as_json: bool | None = None) -> None:
+    """Set up logging for this process.
+
+    Parameters
+    ----------
+    level : int
+        Of our own messages; libraries speak from WARNING on.
+    as_json : bool or None
+        None: JSON unless standard error is a terminal.
+    """
+    machine = not sys.stderr.isatty() if as_json is None else as_json
+    renderer = structlog.processors.JSONRenderer() if machine else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+            if machine
+            else structlog.processors.StackInfoRenderer(),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Careful())
+    logging.captureWarnings(capture=True)  # warnings of pydicom print values
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

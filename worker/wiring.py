@@ -1,0 +1,84 @@
+"""The only place where concrete classes meet: settings in, a working installation out."""
+
+import os
+import socket
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Self
+from uuid import uuid4
+
+from connectors.endpoints import Endpoints
+from connectors.protocols import Sink
+from connectors.registry import SINKS, entries, load
+from models.domain.errors import WeightsInvalid
+from models.domain.request import EmbedRequest, OutputSpec
+from models.domain.slide import SlideRef
+from models.encoders import registry
+from models.encoders.protocol import Encoder
+from worker.ledger import Ledger
+from worker.pipeline import Limits
+from worker.settings import Settings
+
+
+class Installation:
+    """Ledger, endpoints and encoders of one process; a context manager that closes them.
+
+    Parameters
+    ----------
+    settings : Settings
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.endpoints: Endpoints = settings.open_endpoints()
+        self.ledger = Ledger(settings.ledger, settings.checkpoint_folder, settings.lease_s)
+        # Unique for ever: a host name, a process, and a number that no other process ever drew.
+        self.owner = f"{socket.gethostname()[:40]}/{os.getpid()}/{uuid4().hex[:8]}"
+        self._encoder = lru_cache(maxsize=1)(self._load_encoder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.ledger.close()
+
+    @property
+    def limits(self) -> Limits:
+        """How much a pipeline does at a time."""
+        return Limits(decoders=self.settings.decoders)
+
+    def limits_for(self, ref: SlideRef) -> Limits:
+        """Return the limits for a slide: those of its endpoint, if it has one."""
+        if ref.kind != "dicomweb":
+            return Limits(connections=1, decoders=self.settings.decoders)
+        endpoint = self.endpoints.of_ref(ref)
+        return Limits(endpoint.frames_per_request, endpoint.connections, self.settings.decoders)
+
+    def sinks(self, output: OutputSpec, ref: SlideRef) -> tuple[Sink, ...]:
+        """Return the sinks that a request asks for; tables before the PACS, so that a report never runs ahead."""
+        opened = [load(SINKS, name)(output, ref, self.endpoints) for name in sorted(entries(SINKS))]
+        return tuple(sink for sink in opened if sink is not None)
+
+    def encoder(self, request: EmbedRequest, weights_sha256: str) -> tuple[Encoder, int]:
+        """Return the loaded encoder and its dimension; one is kept in memory.
+
+        Raises
+        ------
+        WeightsInvalid
+            The weights are not those that the job was submitted with.
+        """
+        return self._encoder(request.encoder, request.weights, request.options, weights_sha256)
+
+    def _load_encoder(
+        self, name: str, given: str, options: tuple[tuple[str, str], ...], expected: str
+    ) -> tuple[Encoder, int]:
+        model = registry.find(name)
+        weights = model.weights(Path(given) if given else None)
+        if registry.weights_digest(weights) != expected:
+            raise WeightsInvalid(
+                f"This worker's weights of {name} are not those that the job was submitted with: install the same "
+                "on all workers, or submit the slide again."
+            )
+        chosen: Mapping[str, str] = dict(options)
+        return model.load(weights, chosen), model.spec.dimension
