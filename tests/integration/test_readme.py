@@ -1,0 +1,82 @@
+"""What the README tells people to type works."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.domain.errors import ErrorCode
+from tests.services.orthanc import Orthanc
+from tests.services.slides import SlideOnDisk
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def block(language: str, containing: str) -> str:
+    """Return the README's code block that holds a text."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return next(text for text in blocks if containing in text)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, cmu_slide: SlideOnDisk) -> tuple[Path, dict[str, str]]:
+    """Give a folder as `make demo` leaves it, and an environment in which nothing else is set."""
+    shutil.copytree(cmu_slide.folder, tmp_path / "demo-out" / "cmu-region")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SLIDEWIRE_")}
+    return tmp_path, {**kept, "PATH": path, "SLIDEWIRE_STATE_FOLDER": str(tmp_path / "state")}
+
+
+def test_shell(workplace: tuple[Path, dict[str, str]], empty_orthanc: Orthanc) -> None:
+    """The shell block loads, queues, works and reads back against an Orthanc."""
+    folder, environment = workplace
+    script = block("sh", "slidewire submit").replace("http://localhost:8042", empty_orthanc.url)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "succeeded" in done.stdout
+    with np.load(folder / "embeddings.npz") as found:
+        assert found["embeddings"].shape[1] == 1280
+        assert len(found["x"]) == len(found["embeddings"]) > 0
+
+
+def test_python(workplace: tuple[Path, dict[str, str]]) -> None:
+    """The Python block embeds the demo's slide and opens the table."""
+    folder, environment = workplace
+    done = subprocess.run(
+        [sys.executable, "-c", block("python", "embed(request)")],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "patches of 1280 numbers" in done.stdout
+
+
+@pytest.mark.parametrize("target", re.findall(r"^make (\S+)", README, re.MULTILINE))
+def test_make(target: str) -> None:
+    """The make targets that the README names exist."""
+    subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_links() -> None:
+    """The README's links lead to files that exist."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_error_codes() -> None:
+    """Every error code has its line in the documentation, and no line is left of one that is gone."""
+    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([A-Z_]+)`", text, re.MULTILINE) == [str(code) for code in ErrorCode]
