@@ -115,7 +115,9 @@ class HttpSession(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send one request with the endpoint's timeouts, never following a redirect to elsewhere."""
-        kwargs.update(allow_redirects=False, timeout=(self._limits.connect_s, self._limits.read_s))
+        kwargs["allow_redirects"] = False
+        if kwargs.get("timeout") is None:
+            kwargs["timeout"] = (self._limits.connect_s, self._limits.read_s)
         with translated(self.endpoint.label):
             return super().send(request, **kwargs)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from traceback import extract_tb
 
 import numpy as np
 import structlog
@@ -116,7 +117,9 @@ class Engine:
             log.warning("shard failed", code=exc.code, retryable=exc.retryable)
             self._fail(lease, exc)
         except Exception as exc:  # a bug of ours ends the job, not the worker
-            log.exception("shard failed", code="INTERNAL", error=type(exc).__name__)
+            # The text of a foreign exception may hold anything; where it was raised may be told.
+            where = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in extract_tb(exc.__traceback__)]
+            log.error("shard failed", code="INTERNAL", error=type(exc).__name__, where=where)
             self._fail(lease, SlidewireError(f"Slidewire itself failed ({type(exc).__name__}); see the worker's log."))
         self._after_shard()
         return True

@@ -59,6 +59,8 @@ class FilesSink:
 
     def holds(self, output: Output) -> bool:
         """Whether a file is still there with the same bytes."""
+        if not output.uri.startswith(f"{self._folder}/"):
+            return False
         digest = hashlib.sha256()
         try:
             with fsspec.open(output.uri, "rb") as file:

@@ -76,6 +76,8 @@ class StowSink:
 
     def holds(self, output: Output) -> bool:
         """Whether the server still has an instance."""
+        if not output.uri.startswith(f"{self._base}/"):
+            return False
         try:
             self._web.instance(output.uri)
         except (SeriesNotFound, EndpointError):

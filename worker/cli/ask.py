@@ -17,6 +17,7 @@ from models.domain.request import (
     PatchSpec,
 )
 
+DEFAULT_OUT = "slidewire-out"
 _ABOUT_SOURCE = (
     "DICOMweb series URL, ENDPOINT/STUDY_UID/SERIES_UID, folder of DICOM files, image file, or gs://BUCKET/OBJECT."
 )
@@ -40,7 +41,12 @@ Options = Annotated[list[str] | None, typer.Option("--encoder-option", metavar="
 Request = Annotated[
     Path | None, typer.Option("--request", help="Path Foundation request JSON, in place of SOURCE and its patches.")
 ]
-Out = Annotated[str, typer.Option("--out", "-o", metavar="FOLDER_OR_URI", help="Where the table goes.")]
+Out = Annotated[
+    str,
+    typer.Option(
+        "--out", "-o", metavar="FOLDER_OR_URI", help=f"Where the table goes; without --write-back: {DEFAULT_OUT}."
+    ),
+]
 WriteBack = Annotated[bool, typer.Option("--write-back", help="Store annotations and report in the slide's PACS.")]
 Dicom = Annotated[bool, typer.Option("--dicom", help="Also leave annotations and report as files in --out.")]
 Picture = Annotated[bool, typer.Option("--picture", help="Also leave a picture of the embeddings in --out.")]
@@ -76,7 +82,9 @@ class Asked:
         RequestError
             They contradict each other.
         """
-        output = OutputSpec(self.out, self.write_back, self.dicom, self.picture)
+        # Without a word about where to, into a folder here.
+        folder = self.out or ("" if self.write_back else DEFAULT_OUT)
+        output = OutputSpec(folder, self.write_back, self.dicom, self.picture)
         if self.request is not None:
             return self._from_file(self.request, output)
         if not self.source:
