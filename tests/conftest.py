@@ -6,4 +6,6 @@ pytest_plugins = [
     "tests.services.redis",
     "tests.services.gcs",
     "tests.services.postgresql",
+    "tests.services.command",
+    "tests.services.pacs",
 ]

@@ -116,10 +116,10 @@ class Engine:
         except SlidewireError as exc:
             log.warning("shard failed", code=exc.code, retryable=exc.retryable)
             self._fail(lease, exc)
-        except Exception as exc:  # a bug of ours ends the job, not the worker
+        except Exception as exc:  # noqa: BLE001 - a bug of ours ends the job, not the worker
             # The text of a foreign exception may hold anything; where it was raised may be told.
             where = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in extract_tb(exc.__traceback__)]
-            log.error("shard failed", code="INTERNAL", error=type(exc).__name__, where=where)
+            log.error("shard failed", code="INTERNAL", error=type(exc).__name__, where=where)  # noqa: TRY400
             self._fail(lease, SlidewireError(f"Slidewire itself failed ({type(exc).__name__}); see the worker's log."))
         self._after_shard()
         return True
