@@ -1,0 +1,146 @@
+"""worker.ledger.checkpoints."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.domain.errors import EmbeddingInvalid, LedgerError, LedgerUnavailable
+from tests.unit.worker.ledger.sample import claim, matrix, run_out, submit
+from worker.ledger import Ledger
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+
+
+def _put_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+_DAMAGE: dict[str, Callable[[Path], object]] = {
+    "flipped bit": _flip,
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-4]),
+    "empty": lambda path: path.write_bytes(b""),
+    "missing": os.remove,
+    "a folder": _put_folder,
+}
+
+
+def test_what_is_saved_is_loaded_in_order(ledger: Ledger) -> None:
+    """Of one shard by batch, of a job by shard and batch, bit for bit."""
+    job = submit(ledger)
+    first, second = claim(ledger), claim(ledger)
+    late = ledger.checkpoints.save(second, 0, 3, matrix(second))
+    end = ledger.checkpoints.save(first, 2, 1, matrix(first)[6:])
+    start = ledger.checkpoints.save(first, 0, 2, matrix(first)[:6])
+    loaded = ledger.checkpoints.load(job.id)
+    assert [kept for kept, _ in loaded] == [start, end, late]
+    assert np.concatenate([rows for _, rows in loaded]).tobytes() == np.arange(60, dtype="<f4").tobytes()
+    assert [kept for kept, _ in ledger.checkpoints.load(first.shard_id)] == [start, end]
+    assert (start.first_batch, start.batches, start.patches) == (0, 2, 6)
+    assert start.sha256 == hashlib.sha256(start.path.read_bytes()).hexdigest()
+    assert np.array_equal(np.load(start.path, allow_pickle=False), matrix(first)[:6])
+
+
+def test_values_that_are_no_numbers_and_no_rows_are_kept_as_they_are(ledger: Ledger) -> None:
+    """Whether NaN is acceptable is not the checkpoint's question; an empty one and a transposed one work."""
+    submit(ledger, shards=1)
+    lease = claim(ledger)
+    rows = np.array([[np.nan, -0.0], [np.inf, 1e-45]], np.float32).T
+    ledger.checkpoints.save(lease, 0, 1, rows)
+    ledger.checkpoints.save(lease, 1, 1, np.zeros((0, 2), np.float32))
+    loaded = ledger.checkpoints.load(lease.shard_id)
+    assert loaded[0][1].tobytes() == np.ascontiguousarray(rows).tobytes()
+    assert loaded[1][1].shape == (0, 2)
+
+
+@pytest.mark.parametrize("damage", _DAMAGE)
+def test_a_damaged_file_is_dropped_so_that_its_batches_are_computed_again(ledger: Ledger, damage: str) -> None:
+    """The others are still used, and the batches can be saved anew."""
+    submit(ledger, shards=1)
+    lease = claim(ledger)
+    broken = ledger.checkpoints.save(lease, 0, 1, matrix(lease)[:5])
+    whole = ledger.checkpoints.save(lease, 1, 1, matrix(lease)[5:])
+    _DAMAGE[damage](broken.path)
+    assert [kept for kept, _ in ledger.checkpoints.load(lease.shard_id)] == [whole]
+    if damage == "a folder":
+        broken.path.rmdir()
+    anew = ledger.checkpoints.save(lease, 0, 1, matrix(lease)[:5])
+    assert [kept for kept, _ in ledger.checkpoints.load(lease.shard_id)] == [anew, whole]
+
+
+def test_the_next_worker_finds_what_the_dead_one_saved(ledger: Ledger) -> None:
+    """Checkpoints outlive leases."""
+    submit(ledger, shards=1)
+    dead = claim(ledger)
+    kept = ledger.checkpoints.save(dead, 0, 1, matrix(dead))
+    run_out(ledger, dead)
+    ledger.shards.reap()
+    assert [found for found, _ in ledger.checkpoints.load(claim(ledger).shard_id)] == [kept]
+
+
+def test_the_same_batches_are_replaced_and_others_may_not_overlap(ledger: Ledger) -> None:
+    """A second copy wins; batches that belong to two checkpoints would be counted twice, so they are refused."""
+    submit(ledger, shards=1)
+    lease = claim(ledger)
+    ledger.checkpoints.save(lease, 2, 2, matrix(lease))
+    second = ledger.checkpoints.save(lease, 2, 2, matrix(lease) + 1)
+    for first_batch, batches in ((2, 1), (3, 1), (3, 5), (0, 3), (0, 9)):
+        with pytest.raises(LedgerError, match="overlap"):
+            ledger.checkpoints.save(lease, first_batch, batches, matrix(lease))
+    assert [kept for kept, _ in ledger.checkpoints.load(lease.shard_id)] == [second]
+
+
+@pytest.mark.parametrize("rows", [np.zeros((2, 2)), np.zeros(4, np.float32), np.zeros((2, 2), np.float16)])
+def test_only_float32_matrices_are_kept(ledger: Ledger, rows: np.ndarray) -> None:
+    """Anything else is a mistake of the caller."""
+    submit(ledger, shards=1)
+    with pytest.raises(EmbeddingInvalid):
+        ledger.checkpoints.save(claim(ledger), 0, 1, rows)
+
+
+def test_what_is_discarded_is_gone(ledger: Ledger) -> None:
+    """The job's files and rows, and nobody else's; a second time nothing happens."""
+    submit(ledger, "a", shards=1)
+    submit(ledger, "b", shards=1)
+    first, second = claim(ledger), claim(ledger)
+    for lease in (first, second):
+        ledger.checkpoints.save(lease, 0, 1, matrix(lease))
+    for _ in range(2):
+        ledger.checkpoints.discard(first.job_id)
+        assert ledger.checkpoints.load(first.job_id) == []
+        assert not (ledger.checkpoints._folder / first.job_id).exists()
+    assert len(ledger.checkpoints.load(second.job_id)) == 1
+
+
+def test_nobody_else_reads_checkpoints(ledger: Ledger) -> None:
+    """Embeddings are patient data: folders 0700, files 0600, no leftovers."""
+    submit(ledger, shards=1)
+    lease = claim(ledger)
+    kept = ledger.checkpoints.save(lease, 0, 1, matrix(lease))
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (kept.path.parent.parent, kept.path.parent, kept.path)]
+    assert modes == [0o700, 0o700, 0o600]
+    assert list(kept.path.parent.iterdir()) == [kept.path]
+
+
+def test_a_full_disk_is_worth_another_try(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No half file stays, no row is written, and the error is retryable."""
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    submit(ledger, shards=1)
+    lease = claim(ledger)
+    monkeypatch.setattr("worker.ledger.checkpoints.os.fsync", full)
+    with pytest.raises(LedgerUnavailable, match="No space left"):
+        ledger.checkpoints.save(lease, 0, 1, matrix(lease))
+    assert list((ledger.checkpoints._folder / lease.job_id).iterdir()) == []
+    assert ledger.checkpoints.load(lease.shard_id) == []

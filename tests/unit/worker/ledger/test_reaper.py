@@ -1,0 +1,67 @@
+"""worker.ledger.reaper."""
+
+from tests.unit.worker.ledger.sample import claim, events, finish, run_out, shard_rows, submit, together
+from worker.ledger import JobState, Ledger, ReapReport
+
+
+def test_a_lease_that_holds_is_left_alone(ledger: Ledger) -> None:
+    """Nothing ran out, nothing happens."""
+    submit(ledger)
+    claim(ledger)
+    assert ledger.shards.reap() == ReapReport(expired=0, quarantined=0)
+
+
+def test_a_short_lease_runs_out_by_the_database_clock(ledger: Ledger) -> None:
+    """A lease of no length is over as soon as the clock moves."""
+    ledger.shards._lease_s = 0.0
+    submit(ledger, shards=1)
+    claim(ledger)
+    while not ledger.shards.reap().expired:
+        pass
+    assert claim(ledger).epoch == 2
+
+
+def test_the_shard_of_a_dead_worker_is_due_at_once(ledger: Ledger) -> None:
+    """Crashes are counted, attempts are not; progress and audit stay."""
+    job = submit(ledger)
+    lease = claim(ledger)
+    ledger.shards.heartbeat(lease, 4)
+    run_out(ledger, lease)
+    assert ledger.shards.reap() == ReapReport(expired=1, quarantined=0)
+    row = shard_rows(ledger, job.id)[0]
+    assert (row.state, row.crashes, row.attempts, row.patches_done, row.owner) == ("pending", 1, 0, 4, "")
+    assert events(ledger, lease.shard_id)[-1] == (1, "expired", "WORKER_LOST")
+    assert claim(ledger).shard_id == lease.shard_id
+
+
+def test_the_third_crash_quarantines_the_job(ledger: Ledger) -> None:
+    """A slide that kills its workers is given up; other jobs go on, their shards are not touched."""
+    poison, other = submit(ledger, "poison"), submit(ledger, "other")
+    for crash in range(3):
+        assert ledger.jobs.get(poison.id).state == ("running" if crash else "queued")
+        run_out(ledger, claim(ledger))
+        assert ledger.shards.reap() == ReapReport(expired=1, quarantined=int(crash == 2))
+    ended = ledger.jobs.get(poison.id)
+    assert (ended.state, ended.error_code) == (JobState.QUARANTINED, "WORKER_LOST")
+    assert "shard 0" in ended.error_message
+    assert [row.state for row in shard_rows(ledger, poison.id)] == ["quarantined", "cancelled"]
+    assert claim(ledger).job_id == other.id
+
+
+def test_a_publish_shard_is_quarantined_like_any_other(ledger: Ledger) -> None:
+    """Workers that die while publishing end the job, too."""
+    job = submit(ledger, shards=1)
+    finish(ledger, claim(ledger))
+    for _ in range(3):
+        run_out(ledger, claim(ledger))
+        ledger.shards.reap()
+    assert ledger.jobs.get(job.id).state == JobState.QUARANTINED
+
+
+def test_a_lease_is_taken_back_once_by_several_reapers(ledger: Ledger) -> None:
+    """Four reapers at once count one crash."""
+    job = submit(ledger, shards=1)
+    run_out(ledger, claim(ledger))
+    reports = together(*[ledger.shards.reap] * 4)
+    assert sum(report.expired for report in reports) == 1
+    assert shard_rows(ledger, job.id)[0].crashes == 1

@@ -1,0 +1,204 @@
+"""The connection to the ledger's database: SQLite for one host, PostgreSQL for a fleet."""
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.sql.functions import FunctionElement
+
+from models.domain.errors import LedgerError, LedgerUnavailable, SettingsInvalid
+from worker.ledger import migration
+from worker.ledger.clock import NOW
+
+_BUSY_S = 30.0  # how long a writer waits for another one
+_WRITE = "slidewire_write"
+
+
+class Database:
+    """A ledger's database, opened and brought up to date.
+
+    Parameters
+    ----------
+    url : str
+        ``sqlite:///relative/or//absolute/path`` or ``postgresql://user:password@host/name``; ``postgres://`` and
+        ``postgresql+psycopg://`` mean the same as the latter.
+
+    Attributes
+    ----------
+    now : FunctionElement of float
+        The database's clock, in seconds since 1970; no other clock decides anything in the ledger.
+
+    Raises
+    ------
+    SettingsInvalid
+        The URL is of no known kind.
+    LedgerUnavailable
+        The database does not answer.
+    LedgerError
+        It is no ledger, or one of a newer Slidewire.
+    """
+
+    now: FunctionElement[float] = NOW
+
+    def __init__(self, url: str) -> None:
+        self._url = _known_url(url)
+        self._sqlite = self._url.get_backend_name() == "sqlite"
+        self._engine = _sqlite_engine(self._url) if self._sqlite else _postgresql_engine(self._url)
+        self._writer = self._engine.execution_options(**{_WRITE: True})
+        try:
+            self._migrate()
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open one transaction that may write; it commits at the end of the block or changes nothing.
+
+        On SQLite writers come one after the other (BEGIN IMMEDIATE).
+        """
+        with self._translated(), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open one transaction that only reads; it never waits for a writer."""
+        with self._translated(), self._engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    def _migrate(self) -> None:
+        if self._sqlite:
+            with self._translated():
+                _create_private(Path(self._url.database or ""))
+                _enter_wal(self._engine)
+        with self.read() as connection:
+            if migration.is_current(connection):
+                return
+        with self.write() as connection:
+            migration.upgrade(connection)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn what the database libraries raise about the database (not about our SQL) into our errors."""
+        name = "SQLite" if self._sqlite else "PostgreSQL"
+        try:
+            yield
+        except (OperationalError, InterfaceError, PoolTimeout, sqlite3.OperationalError) as exc:
+            raise LedgerUnavailable(
+                f"The ledger ({name}) does not answer ({_cause(exc)}): "
+                + (
+                    "is its folder writable, its disk not full, and no other program holding the file?"
+                    if self._sqlite
+                    else "is the server up, and are its name, user and password right?"
+                )
+            ) from exc
+        except (DatabaseError, sqlite3.DatabaseError) as exc:
+            if type(exc) not in {
+                DatabaseError,
+                sqlite3.DatabaseError,
+            }:  # IntegrityError, ProgrammingError: a bug of ours
+                raise
+            raise LedgerError(
+                f"The ledger ({name}) is damaged or no ledger ({_cause(exc)}): restore it from a backup, "
+                "or name another file."
+            ) from exc
+
+
+def _known_url(text: str) -> URL:
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        # Not `from`: whatever the library says about the text may hold the password in it.
+        raise SettingsInvalid(
+            "The ledger's URL cannot be read; write sqlite:///path or postgresql://user:password@host/name."
+        ) from None
+    if url.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername in {"sqlite", "sqlite+pysqlite"} and url.database not in {None, "", ":memory:"}:
+        return url.set(drivername="sqlite+pysqlite")
+    raise SettingsInvalid(
+        "The ledger is neither an SQLite file nor a PostgreSQL database; "
+        "write sqlite:///path or postgresql://user:password@host/name."
+    )
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    arguments: dict[str, Any] = {"connect_timeout": 10}
+    if "options" not in url.query:
+        # A worker that is stopped inside a transaction must not hold up the rest of the fleet.
+        arguments["options"] = f"-c lock_timeout={_BUSY_S:.0f}s -c idle_in_transaction_session_timeout=60s"
+    return create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=arguments)
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    engine = create_engine(url, hide_parameters=True)
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001
+    connection.isolation_level = None  # the driver opens no transaction by itself: `_begin_sqlite` does
+    try:
+        for setting in (f"busy_timeout = {_BUSY_S * 1000:.0f}", "synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {setting}")
+    except sqlite3.Error:
+        connection.close()
+        raise
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that reads first and writes later cannot be promoted under WAL once another one wrote.
+    writes = connection.get_execution_options().get(_WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _create_private(path: Path) -> None:
+    """Create the file readable by its owner only (requests name slides); SQLite copies the mode to -wal and -shm."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as exc:
+        raise LedgerUnavailable(
+            f"The ledger's file cannot be opened ({exc.strerror}): is its folder writable and its disk not full?"
+        ) from exc
+
+
+def _enter_wal(engine: Engine) -> None:
+    """Switch the file to write-ahead logging, for ever; busy_timeout does not cover this one statement."""
+    deadline = time.monotonic() + _BUSY_S
+    raw = engine.raw_connection()
+    try:
+        while True:
+            try:
+                raw.driver_connection.execute("PRAGMA journal_mode = WAL")  # type: ignore[union-attr]
+            except sqlite3.OperationalError as exc:
+                if time.monotonic() > deadline:
+                    raise LedgerUnavailable("The ledger's file stays locked: is another program holding it?") from exc
+                time.sleep(0.02)
+            else:
+                return
+    finally:
+        raw.close()
+
+
+def _cause(exc: Exception) -> str:
+    """Return a name for what happened; the driver's own text may name hosts, users and values."""
+    origin = getattr(exc, "orig", None) or exc
+    return str(getattr(origin, "sqlite_errorname", "") or type(origin).__name__)

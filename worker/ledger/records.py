@@ -1,0 +1,197 @@
+"""What goes into the ledger and comes out of it: frozen values."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from models.domain.embedding import Output
+from models.domain.errors import LedgerError
+
+ShardKind = Literal["embed", "publish"]
+
+
+class JobState(StrEnum):
+    """Where a job stands; the last four are final, until somebody reopens it."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+    CANCELLED = "cancelled"
+
+
+class ShardState(StrEnum):
+    """Where a shard stands; all but the first two are final."""
+
+    PENDING = "pending"
+    LEASED = "leased"
+    DONE = "done"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be queued.
+
+    Parameters
+    ----------
+    key : str
+        What makes it the same job when it is submitted again.
+    result_key : str
+        `ResultKey.sha256` of what it will produce.
+    encoder : str
+        Name of the encoder.
+    priority : int
+        Higher comes first.
+    request : dict
+        `EmbedRequest` as JSON.
+    plan : bytes
+        The frozen list of patches; the ledger does not look into it.
+    patches : int
+    shards : tuple of (int, int)
+        First patch and the one after the last, of each shard; together 0 to `patches` without a gap.
+    """
+
+    key: str
+    result_key: str
+    encoder: str
+    priority: int
+    request: dict[str, Any]
+    plan: bytes
+    patches: int
+    shards: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        edge = 0
+        for start, stop in self.shards:
+            if start != edge or stop <= start:
+                raise LedgerError("The shards of a job must be non-empty and follow one another from patch 0.")
+            edge = stop
+        if edge != self.patches:
+            raise LedgerError(f"The shards of the job end at patch {edge}, its patches at {self.patches}.")
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as the ledger knows it.
+
+    Parameters
+    ----------
+    id : str
+        32 hexadecimal digits.
+    key, result_key, encoder, priority, request, patches
+        As submitted; see `NewJob`.
+    state : JobState
+    patches_done : int
+        Patches embedded so far, by the last heartbeat of each shard.
+    created_at, updated_at : float
+        Submission and last change of state, in seconds since 1970.
+    error_code, error_message : str
+        Why it failed or was quarantined; else "".
+    outputs : tuple of Output
+        What it left behind; empty unless it succeeded.
+    """
+
+    id: str
+    key: str
+    result_key: str
+    encoder: str
+    state: JobState
+    priority: int
+    request: dict[str, Any]
+    patches: int
+    patches_done: int
+    created_at: float
+    updated_at: float
+    error_code: str
+    error_message: str
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The answer to a submission: the job, and whether it is new."""
+
+    job: JobRecord
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on one shard until somebody else gets it.
+
+    Parameters
+    ----------
+    shard_id, job_id : str
+    kind : {"embed", "publish"}
+    index : int
+        0-based index of the shard in its job.
+    start, stop : int
+        First patch and the one after the last; 0, 0 for a publish shard.
+    epoch : int
+        How often the shard was claimed, this time included: the fence of every write.
+    owner : str
+        Who claimed it.
+    dispatch_no : int
+        Number of the doorbell that was rung last; 0 if none was.
+    """
+
+    shard_id: str
+    job_id: str
+    kind: ShardKind
+    index: int
+    start: int
+    stop: int
+    epoch: int
+    owner: str
+    dispatch_no: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Embeddings of consecutive batches, safe on disk.
+
+    Parameters
+    ----------
+    first_batch, batches : int
+        Number of the first batch, 0-based, and how many there are.
+    patches : int
+        Rows of the matrix.
+    sha256 : str
+        Of the file's bytes.
+    path : Path
+    """
+
+    first_batch: int
+    batches: int
+    patches: int
+    sha256: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Doorbell:
+    """A message to be sent: shard `shard_id` is ready. Losing or repeating it is harmless."""
+
+    shard_id: str
+    dispatch_no: int
+    kind: ShardKind
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The ledger's answer to a heartbeat: whether to stop, as the job was cancelled or has ended otherwise."""
+
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReapReport:
+    """What the reaper found: leases that ran out, and the shards among them that were given up."""
+
+    expired: int
+    quarantined: int

@@ -1,0 +1,108 @@
+"""The tables of the ledger. Times are float seconds since 1970 by the database's own clock.
+
+A change here needs a revision in ``migrations/versions``; a test holds the two together.
+"""
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+job = Table(
+    "job",
+    metadata,
+    Column("serial", Integer, primary_key=True, autoincrement=True),  # order of submission
+    Column("id", String(32), nullable=False, unique=True),
+    Column("key", Text, nullable=False, unique=True),
+    Column("result_key", Text, nullable=False),
+    Column("encoder", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("plan", LargeBinary, nullable=False),
+    Column("patches", Integer, nullable=False),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("error_code", Text, nullable=False),
+    Column("error_message", Text, nullable=False),
+    Column("outputs", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Index("ix_job_state_serial", "state", "serial"),
+)
+
+shard = Table(
+    "shard",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("job_id", String(32), ForeignKey("job.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("idx", Integer, nullable=False),
+    Column("start", Integer, nullable=False),
+    Column("stop", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    # Copies of minus the job's priority and of its serial: one ascending index gives the order of claims.
+    Column("rank", Integer, nullable=False),
+    Column("turn", Integer, nullable=False),
+    # The lease.
+    Column("epoch", Integer, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("lease_until", Double),
+    Column("patches_done", Integer, nullable=False),
+    # Retries.
+    Column("not_before", Double, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("crashes", Integer, nullable=False),
+    # The outbox: which doorbell was rung last, and when.
+    Column("dispatch_no", Integer, nullable=False),
+    Column("rung_at", Double),
+    Column("updated_at", Double, nullable=False),
+    # Also what makes a second publish shard impossible: its index is the number of embed shards.
+    UniqueConstraint("job_id", "idx"),
+    Index("ix_shard_claim", "state", "rank", "turn", "idx"),
+    Index("ix_shard_lease", "state", "lease_until"),
+)
+
+checkpoint = Table(
+    "checkpoint",
+    metadata,
+    Column("shard_id", String(32), ForeignKey("shard.id", ondelete="CASCADE"), primary_key=True),
+    Column("first_batch", Integer, primary_key=True, autoincrement=False),
+    Column("batches", Integer, nullable=False),
+    Column("patches", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("name", Text, nullable=False),  # of the file inside the job's folder
+    Column("created_at", Double, nullable=False),
+)
+
+attempt = Table(  # append-only: who had which shard, and how it ended
+    "attempt",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("shard_id", String(32), ForeignKey("shard.id", ondelete="CASCADE"), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("event", String(16), nullable=False),
+    Column("code", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Index("ix_attempt_shard_id", "shard_id"),
+)

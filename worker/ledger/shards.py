@@ -1,0 +1,214 @@
+"""The shards of the ledger: leased to one worker at a time, completed, retried, given up."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from sqlalchemy import ColumnElement, Connection, Select, func, select, update
+
+from models.domain.embedding import Output
+from models.domain.errors import Interrupted, LedgerError, ResultCorrupt, SlidewireError
+from worker.ledger import transitions
+from worker.ledger.backoff import ATTEMPTS, delay_s
+from worker.ledger.clock import NOW
+from worker.ledger.database import Database
+from worker.ledger.reaper import reap
+from worker.ledger.records import Doorbell, Heartbeat, JobState, Lease, ReapReport, ShardState
+from worker.ledger.schema import job, shard
+
+_RING_AGAIN_S = 300.0  # a doorbell nobody answered for so long is taken for lost
+
+
+class Shards:
+    """The shards of one ledger.
+
+    Every write under a lease raises `LeaseLost`, and writes nothing, once the shard was given to somebody else.
+
+    Parameters
+    ----------
+    db : Database
+    lease_s : float
+        Seconds without a heartbeat after which a worker is taken for dead.
+    """
+
+    def __init__(self, db: Database, lease_s: float = 60.0) -> None:
+        self._db = db
+        self._lease_s = lease_s
+
+    def claim(self, owner: str, job_id: str | None = None, shard_id: str | None = None) -> Lease | None:
+        """Lease the next shard that is due: by priority, then age of the job, then index; None if there is none.
+
+        Parameters
+        ----------
+        owner : str
+            Name of the worker, for the audit.
+        job_id, shard_id : str or None
+            Only of this job; only this shard (the one a doorbell named).
+        """
+        due = _due(job_id).limit(1).with_for_update(skip_locked=True)
+        if shard_id is not None:
+            due = due.where(shard.c.id == shard_id)
+        with self._db.write() as connection:
+            found = connection.execute(due).scalar_one_or_none()
+            if found is None:
+                return None
+            row = connection.execute(
+                update(shard)
+                .where(shard.c.id == found)
+                .values(
+                    state=ShardState.LEASED,
+                    epoch=shard.c.epoch + 1,
+                    owner=owner,
+                    lease_until=NOW + self._lease_s,
+                    updated_at=NOW,
+                )
+                .returning(*transitions.LEASE_COLUMNS)
+            ).one()
+            lease = Lease(*row)
+            transitions.start_job(connection, lease.job_id)
+            transitions.audit(connection, lease, "claimed")
+            return lease
+
+    def heartbeat(self, lease: Lease, patches_done: int) -> Heartbeat:
+        """Renew the lease and say how many of its patches are embedded; learn whether to stop."""
+        done = min(max(patches_done, 0), lease.stop - lease.start)
+        with self._db.write() as connection:
+            values = {"lease_until": NOW + self._lease_s, "patches_done": done}
+            transitions.update_leased(connection, lease, values)
+            row = connection.execute(select(job.c.state, job.c.cancel_requested).where(job.c.id == lease.job_id)).one()
+        return Heartbeat(row.cancel_requested or row.state not in transitions.OPEN_JOBS)
+
+    def complete(self, lease: Lease) -> None:
+        """End an embed shard; the last one of a job brings its publish shard into being."""
+        _expect(lease, "embed")
+        with self._db.write() as connection:
+            locked = transitions.lock_leased_job(connection, lease)
+            transitions.end_lease(connection, lease, ShardState.DONE, {"patches_done": lease.stop - lease.start})
+            transitions.audit(connection, lease, "completed")
+            transitions.settle(connection, locked)
+
+    def publish(self, lease: Lease, outputs: Sequence[Output]) -> None:
+        """End the publish shard and with it the job: from here on its outputs can be seen."""
+        _expect(lease, "publish")
+        with self._db.write() as connection:
+            transitions.lock_leased_job(connection, lease)
+            transitions.end_lease(connection, lease, ShardState.DONE, {})
+            transitions.audit(connection, lease, "completed")
+            stored = [asdict(output) for output in outputs]
+            connection.execute(update(job).where(job.c.id == lease.job_id).values(outputs=stored))
+            transitions.end_job(connection, lease.job_id, JobState.SUCCEEDED)
+
+    def fail(self, lease: Lease, error: SlidewireError) -> None:
+        """End the lease with an error.
+
+        One that is worth another try uses an attempt and puts the shard back for a while, twelve times; any other
+        ends the job. `Interrupted` is a release. In a job that is cancelled or has ended the error does not count.
+        """
+        if isinstance(error, Interrupted):
+            self.release(lease)
+            return
+        with self._db.write() as connection:
+            locked = transitions.lock_leased_job(connection, lease)
+            transitions.audit(connection, lease, "failed", error.code)
+            if locked.wanted:
+                _count_failure(connection, locked, lease, error)
+            else:
+                transitions.end_lease(connection, lease, ShardState.CANCELLED, {})
+                transitions.settle(connection, locked)
+
+    def release(self, lease: Lease) -> None:
+        """Give the shard back at once, without using an attempt, as the worker stops or the job was cancelled."""
+        with self._db.write() as connection:
+            locked = transitions.lock_leased_job(connection, lease)
+            state = ShardState.PENDING if locked.wanted else ShardState.CANCELLED
+            transitions.end_lease(connection, lease, state, {})
+            transitions.audit(connection, lease, "released")
+            transitions.settle(connection, locked)
+
+    def rewind(self, lease: Lease) -> int:
+        """Give a publish shard back because checkpoints are missing: their embed shards are computed again first.
+
+        Uses an attempt of the publish shard, so that a disk that keeps nothing fails the job in the end.
+
+        Returns
+        -------
+        int
+            Embed shards that became pending.
+        """
+        _expect(lease, "publish")
+        error = ResultCorrupt("Checkpoints of the job were missing or damaged when it was to be published.")
+        with self._db.write() as connection:
+            locked = transitions.lock_leased_job(connection, lease)
+            transitions.audit(connection, lease, "failed", error.code)
+            attempts = transitions.attempts_of(connection, lease) + 1
+            if not locked.wanted or attempts >= ATTEMPTS:
+                transitions.end_lease(connection, lease, ShardState.FAILED, {"attempts": attempts})
+                if locked.wanted:
+                    transitions.end_job(connection, locked.id, JobState.FAILED, error.code, error.message)
+                transitions.settle(connection, transitions.lock_leased_job(connection, lease))
+                return 0
+            transitions.end_lease(connection, lease, ShardState.CANCELLED, {"attempts": attempts})
+            count = transitions.rewind(connection, locked)
+            transitions.settle(connection, locked)
+            return count
+
+    def reap(self) -> ReapReport:
+        """Take back the leases that ran out; see `worker.ledger.reaper`."""
+        return reap(self._db)
+
+    def doorbells(self, limit: int) -> tuple[Doorbell, ...]:
+        """Return shards to announce: due, and never announced since they are pending, or five minutes ago."""
+        quiet = shard.c.rung_at.is_(None) | (shard.c.rung_at < NOW - _RING_AGAIN_S)
+        query = _due(None).add_columns(shard.c.dispatch_no + 1, shard.c.kind).where(quiet).limit(limit)
+        with self._db.read() as connection:
+            return tuple(Doorbell(*row) for row in connection.execute(query))
+
+    def rung(self, doorbell: Doorbell) -> None:
+        """Note that a doorbell was sent; nothing happens if another process has noted it, too."""
+        with self._db.write() as connection:
+            connection.execute(
+                update(shard)
+                .where(shard.c.id == doorbell.shard_id, shard.c.dispatch_no == doorbell.dispatch_no - 1)
+                .values(dispatch_no=doorbell.dispatch_no, rung_at=NOW)
+            )
+
+    def remaining(self, job_id: str | None = None) -> int:
+        """Return how many shards wait or are being worked on, of one job or of all."""
+        query = select(func.count()).select_from(shard).where(shard.c.state.in_(transitions.OPEN_SHARDS))
+        with self._db.read() as connection:
+            return connection.execute(query.where(*_of(job_id))).scalar_one()
+
+    def next_due_s(self, job_id: str | None = None) -> float | None:
+        """Return the seconds until the first waiting shard may be claimed, at least 0; None if none waits."""
+        query = select(func.min(shard.c.not_before) - NOW).where(shard.c.state == ShardState.PENDING)
+        with self._db.read() as connection:
+            wait_s = connection.execute(query.where(*_of(job_id))).scalar_one_or_none()
+        return None if wait_s is None else max(0.0, wait_s)
+
+
+def _of(job_id: str | None) -> tuple[ColumnElement[bool], ...]:
+    return () if job_id is None else (shard.c.job_id == job_id,)
+
+
+def _due(job_id: str | None) -> Select[str]:
+    return (
+        select(shard.c.id)
+        .where(shard.c.state == ShardState.PENDING, shard.c.not_before <= NOW, *_of(job_id))
+        .order_by(shard.c.rank, shard.c.turn, shard.c.idx)
+    )
+
+
+def _expect(lease: Lease, kind: str) -> None:
+    if lease.kind != kind:
+        raise LedgerError(f"The lease is for a shard to {lease.kind}, not to {kind}.")
+
+
+def _count_failure(connection: Connection, locked: transitions.LockedJob, lease: Lease, error: SlidewireError) -> None:
+    attempts = transitions.attempts_of(connection, lease) + 1
+    if error.retryable and attempts < ATTEMPTS:
+        wait_s = delay_s(attempts, error.retry_after_s)
+        values: dict[str, object] = {"attempts": attempts, "not_before": NOW + wait_s}
+        transitions.end_lease(connection, lease, ShardState.PENDING, values)
+        return
+    transitions.end_lease(connection, lease, ShardState.FAILED, {"attempts": attempts})
+    message = f"Given up after {attempts} attempts: {error.message}" if error.retryable else error.message
+    transitions.end_job(connection, locked.id, JobState.FAILED, error.code, message)
