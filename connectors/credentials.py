@@ -57,11 +57,13 @@ def resolve_secret(reference: str) -> str:
         return value
     if kind == "file" and place:
         try:
-            return Path(place).expanduser().read_text(encoding="utf-8").strip()
-        except OSError as exc:
-            raise SettingsInvalid(
-                f"The file {place} that a credential refers to cannot be read: {exc.strerror}."
-            ) from exc
+            secret = Path(place).expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, RuntimeError, UnicodeDecodeError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else "it is no text, or in no known home folder"
+            raise SettingsInvalid(f"The file {place} that a credential refers to cannot be read: {reason}.") from None
+        if not secret:
+            raise SettingsInvalid(f"The file {place} that a credential refers to is empty.")
+        return secret
     raise SettingsInvalid("A credential is a reference: env:NAME or file:PATH, never the secret itself.")
 
 

@@ -8,6 +8,7 @@ open, asks for many frames at a time, and raises where EZ-WSI would go on.
 
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 from ez_wsi_dicomweb import dicom_web_interface
@@ -15,6 +16,7 @@ from ez_wsi_dicomweb.ml_toolkit import dicom_path
 
 from connectors import multipart
 from connectors.dicom.metadata import (
+    AVAILABLE_TRANSFER_SYNTAX,
     SOP_INSTANCE,
     TRANSFER_SYNTAX,
     Json,
@@ -66,18 +68,20 @@ class DicomWeb(dicom_web_interface.DicomWebInterface):  # type: ignore[misc]
 
     def objects_of(self, selected: SlideMetadata, series_path: Any) -> list[Any]:
         """Turn selected metadata into EZ-WSI's objects, each with the transfer syntax its frames really have."""
+        with ThreadPoolExecutor(self.session.endpoint.connections, thread_name_prefix="probe") as pool:
+            syntaxes = list(pool.map(lambda item: self._syntax(item, series_path), selected.instances))
         objects = []
-        for item in selected.instances:
-            tags = dict(item)
-            if not value(tags, TRANSFER_SYNTAX):
-                tags[TRANSFER_SYNTAX] = {"vr": "UI", "Value": [self._probe(item, series_path)]}
+        for item, syntax in zip(selected.instances, syntaxes, strict=True):
             # EZ-WSI takes what it does not need out of the dictionary it is given.
-            copied = json.loads(json.dumps(tags))
+            copied = json.loads(json.dumps({**item, TRANSFER_SYNTAX: {"vr": "UI", "Value": [syntax]}}))
             build = dicom_web_interface._build_dicom_object  # noqa: SLF001 - EZ-WSI's own classes call it too
             objects.append(build(dicom_path.Type.INSTANCE, series_path, copied))
         return objects
 
-    def _probe(self, item: Json, series_path: Any) -> str:
+    def _syntax(self, item: Json, series_path: Any) -> str:
+        named = value(item, TRANSFER_SYNTAX) or value(item, AVAILABLE_TRANSFER_SYNTAX)
+        if isinstance(named, str) and named:
+            return named  # for EZ-WSI; our own feed goes by each frame's part and bytes
         path = dicom_path.FromPath(series_path, instance_uid=value(item, SOP_INSTANCE))
         [part] = self.frame_parts(path, [1], AS_STORED)
         native_bytes = int(value(item, "00280010")) * int(value(item, "00280011")) * 3

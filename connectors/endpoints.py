@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from models.domain.errors import EndpointNotAllowed, RequestError, SourceUnreadable
 from models.domain.slide import SlideRef, SourceKind
@@ -89,13 +89,20 @@ def require_uid(uid: str, what: str) -> str:
     return uid
 
 
-def _parts(url: str) -> tuple[str, str, int, tuple[str, ...]]:
-    split: SplitResult = urlsplit(url)
+def _split(url: str) -> SplitResult:
     try:
-        port = split.port or _DEFAULT_PORT.get(split.scheme, 0)
-    except ValueError as exc:
-        raise RequestError("The port in the URL is no number.") from exc
-    segments = tuple(part for part in split.path.split("/") if part)
+        split = urlsplit(url)
+        _ = split.port  # raises if it is none
+    except ValueError:
+        raise RequestError("The URL cannot be read: check its host and port.") from None
+    return split
+
+
+def _parts(url: str) -> tuple[str, str, int, tuple[str, ...]]:
+    split = _split(url)
+    port = split.port or _DEFAULT_PORT.get(split.scheme, 0)
+    # Decoded, as the server will: "%2e%2e" leads upwards too.
+    segments = tuple(part for part in unquote(split.path).split("/") if part)
     return split.scheme, (split.hostname or "").lower(), port, segments
 
 
@@ -141,7 +148,7 @@ class Endpoints:
 
     def of_url(self, url: str) -> Endpoint:
         """Return the endpoint that a raw DICOMweb base URL belongs to, or a bare one if raw URLs are allowed."""
-        split = urlsplit(url)
+        split = _split(url)
         if split.username or split.password or split.query or split.fragment or not split.hostname:
             raise RequestError("Give the plain URL of a series: no user, password, query or fragment.")
         for endpoint in self._named.values():
@@ -155,7 +162,11 @@ class Endpoints:
 
     def of_ref(self, ref: SlideRef) -> Endpoint:
         """Return the endpoint of a DICOMweb slide."""
-        return self.named(ref.endpoint) if ref.endpoint else self.of_url(ref.location)
+        if not ref.endpoint:
+            return self.of_url(ref.location)
+        endpoint = self.named(ref.endpoint)
+        # A URL below the endpoint's own names a store of that server: that store is what is read.
+        return replace(endpoint, url=ref.location) if lies_under(ref.location, endpoint.url) else endpoint
 
     def locate(self, source: str, instance_uids: tuple[str, ...] = ()) -> SlideRef:
         """Turn what the user wrote into a reference.
@@ -173,13 +184,20 @@ class Endpoints:
             return self._series_url(source, instance_uids)
         if source.startswith("gs://"):
             return SlideRef("gcs", source)
-        path = Path(source).expanduser()
-        if path.exists():
-            kind: SourceKind = "dicom-files" if path.is_dir() or _is_dicom(path) else "image"
-            return SlideRef(kind, str(path.resolve()), instance_uids=instance_uids)
+        path = Path(source)
+        try:
+            path = path.expanduser()
+            if path.exists():
+                kind: SourceKind = "dicom-files" if path.is_dir() or _is_dicom(path) else "image"
+                return SlideRef(kind, str(path.resolve()), instance_uids=instance_uids)
+        except (OSError, RuntimeError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else "there is no such home folder"
+            raise SourceUnreadable(f"{path.name[:100]!r} cannot be read: {reason}.") from exc
         name, _, uids = source.partition("/")
         study, _, series = uids.partition("/")
         if _UID.fullmatch(study) and _UID.fullmatch(series):
+            require_uid(study, "Study Instance UID")
+            require_uid(series, "Series Instance UID")
             endpoint = self.named(name)
             return SlideRef("dicomweb", endpoint.url, name, study, series, instance_uids)
         raise SourceUnreadable(

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
+import google.auth.exceptions
 import requests
 import stamina
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from connectors.credentials import factory_of
@@ -78,11 +80,15 @@ def translated(label: str) -> Iterator[None]:
         raise EndpointError(
             f"The certificate of the {label} is not trusted: give the authority's certificates as ca_bundle."
         ) from None
-    except requests.Timeout:
+    except (requests.Timeout, urllib3.exceptions.TimeoutError):
         raise EndpointUnreachable(f"The {label} did not answer in time.") from None
     except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
         raise EndpointUnreachable(f"The connection to the {label} cannot be made, or broke.") from None
-    except requests.RequestException as exc:
+    except urllib3.exceptions.DecodeError:
+        raise ResponseInvalid(f"The {label} answered with a body that cannot be unpacked.") from None
+    except urllib3.exceptions.HTTPError:
+        raise EndpointUnreachable(f"The connection to the {label} cannot be made, or broke.") from None
+    except (requests.RequestException, UnicodeError) as exc:
         raise EndpointError(f"The request to the {label} failed ({type(exc).__name__}).") from None
 
 
@@ -109,7 +115,13 @@ class HttpSession(requests.Session):
 
     def _authorise(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
         headers: dict[str, str] = {}
-        self.credential_factory.get_credentials().apply(headers)
+        try:
+            self.credential_factory.get_credentials().apply(headers)
+        except google.auth.exceptions.GoogleAuthError as exc:
+            raise AccessDenied(
+                f"There are no credentials for the {self.endpoint.label} ({type(exc).__name__}): "
+                "check Google's application default credentials."
+            ) from None
         prepared.headers.update(headers)
         return prepared
 
@@ -144,7 +156,7 @@ class HttpSession(requests.Session):
         if not self._slots.acquire(timeout=self._limits.pool_s):
             raise EndpointUnreachable(f"No connection to the {label} came free within {self._limits.pool_s:g} s.")
         try:
-            with self.get(url, headers={"Accept": accept}, stream=True) as response:
+            with translated(label), self.get(url, headers={"Accept": accept}, stream=True) as response:
                 if not 200 <= response.status_code < 300 and response.status_code not in also:
                     raise error_of(response.status_code, label, response.headers.get("Retry-After"))
                 body = self._read(response)
@@ -155,16 +167,16 @@ class HttpSession(requests.Session):
     def _read(self, response: requests.Response) -> bytes:
         deadline = time.monotonic() + self._limits.total_s
         chunks, size = [], 0
-        with translated(self.endpoint.label):
-            for chunk in response.iter_content(_CHUNK_BYTES):
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > _MAX_BODY_BYTES:
-                    raise ResponseInvalid(f"The {self.endpoint.label} sends an answer of more than 4 GiB.")
-                if time.monotonic() > deadline:
-                    raise EndpointUnreachable(
-                        f"The {self.endpoint.label} took over {self._limits.total_s:g} s for one answer."
-                    )
+        # read1 returns what has arrived: waiting for a full chunk, a server that drips would pass the deadline.
+        while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > _MAX_BODY_BYTES:
+                raise ResponseInvalid(f"The {self.endpoint.label} sends an answer of more than 4 GiB.")
+            if time.monotonic() > deadline:
+                raise EndpointUnreachable(
+                    f"The {self.endpoint.label} took over {self._limits.total_s:g} s for one answer."
+                )
         return b"".join(chunks)
 
 

@@ -1,10 +1,13 @@
 """multipart/related bodies (RFC 2046 5.1, PS3.18 8.6.1.2), taken apart without copying the parts."""
 
+import re
 from dataclasses import dataclass
 from email.message import Message
 from functools import lru_cache
 
 from models.domain.errors import ResponseInvalid
+
+_LENGTH = re.compile(rb"[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ def parameters(content_type: str) -> tuple[str, dict[str, str]]:
     message = Message()
     message["Content-Type"] = content_type
     pairs = message.get_params(failobj=[], unquote=True)[1:]
-    return message.get_content_type(), {name.lower(): value for name, value in pairs}
+    return message.get_content_type(), {name.lower(): value for name, value in pairs if isinstance(value, str)}
 
 
 def transfer_syntax_of(content_type: str) -> str:
@@ -77,7 +80,7 @@ def _part(body: bytes, view: memoryview, at: int, delimiter: bytes, label: str) 
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-type":
             content_type = value.strip().decode("latin-1")
-        elif name.strip().lower() == b"content-length" and value.strip().isdigit():
+        elif name.strip().lower() == b"content-length" and _LENGTH.fullmatch(value.strip()):
             length = int(value)
     start = head_end + 4
     following = b"\r\n" + delimiter

@@ -1,6 +1,7 @@
 """Submit a slide, or embed it here and now: what the command line and Python programs call."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from models.domain.embedding import Output
@@ -72,8 +73,20 @@ def run_inline(
     job: JobRecord,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> JobRecord:
     """Work on one job in this process until it has ended; workers that share the ledger may help.
+
+    Parameters
+    ----------
+    installation : Installation
+    job : JobRecord
+    progress : callable or None
+        Told of patches as they are done.
+    cancellation : Cancellation or None
+        Stops the work.
+    notice : callable or None
+        Told once, in a sentence, if the job is in other hands.
 
     Raises
     ------
@@ -86,6 +99,11 @@ def run_inline(
         while job.state not in _FINAL:
             stop.check()
             if not engine.run_next(job.id):
+                if notice is not None:
+                    notice(
+                        f"Another worker has the job; if it died, this goes on in {installation.settings.lease_s:g} s."
+                    )
+                    notice = None
                 installation.ledger.shards.reap()
                 time.sleep(min(_WAIT_S, installation.settings.poll_s))  # another worker has the rest
             job = installation.ledger.jobs.get(job.id)

@@ -1,5 +1,6 @@
 """The engine: claim a shard, run the pipeline, complete. The same with a broker, without one, and inline."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from traceback import extract_tb
@@ -133,11 +134,12 @@ class Engine:
             _log.warning("lease lost before its failure was noted", job=lease.job_id)
 
     def _work(self, lease: Lease) -> None:
-        every_s = self._installation.settings.lease_s / _BEATS_A_LEASE
+        settings = self._installation.settings
+        every_s = settings.lease_s / _BEATS_A_LEASE
+        # A publication moves by whole objects; that it does not hang is the business of its timeouts.
+        stall_s = settings.stall_s if lease.kind == "embed" else math.inf
         cancellation = Cancellation(after=self._stop)
-        with Pulse(
-            self._ledger, lease, cancellation, every_s=every_s, stall_s=self._installation.settings.stall_s
-        ) as pulse:
+        with Pulse(self._ledger, lease, cancellation, every_s=every_s, stall_s=stall_s) as pulse:
             if lease.kind == "publish":
                 self._publish(lease, pulse)
             else:

@@ -93,7 +93,9 @@ def _is_texts(values: Any) -> bool:
 
 def _whole(value: Any, where: str) -> int:
     """Return an integer; integral floats are accepted, as Google's endpoint does."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    # JSON as Python reads it knows NaN and Infinity, which are no integers.
+    integral = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not integral:
         raise RequestError(f"{where} is no whole number.")
     return int(value)
 

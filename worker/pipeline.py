@@ -33,12 +33,15 @@ class Limits:
         Threads.
     batches_ahead : int
         Batches waiting for the encoder.
+    group_bytes : int
+        Of a group's frames once decoded; large tiles come in smaller groups.
     """
 
     frames_a_group: int = 400
     connections: int = 2
     decoders: int = 2
     batches_ahead: int = 2
+    group_bytes: int = 128 << 20
 
 
 class Cancellation:
@@ -158,7 +161,9 @@ def embed_part(
         In order; indices count from the shard's first batch.
     """
     grid = plan.grid[part.start : part.stop]
-    groups = fetch_groups(source, plan.grid.level, grid, limits.frames_a_group, limits.connections)
+    frame_bytes = plan.level.frame_width_px * plan.level.frame_height_px * 3
+    frames_a_group = max(1, min(limits.frames_a_group, limits.group_bytes // frame_bytes))
+    groups = fetch_groups(source, plan.grid.level, grid, frames_a_group, limits.connections)
     batches = cut_batches(groups, plan.level, plan.grid.patch_px, plan.batch_size, limits.decoders)
     model, dimension = encoder
     for batch in encode_batches(ahead(batches, limits.batches_ahead, cancellation), model, dimension):

@@ -39,7 +39,7 @@ class EndpointSettings(BaseModel):
     url: str = Field(pattern=r"^https?://[^\s?#@]+$")
     auth: Literal["none", "basic", "bearer", "google"] = "none"
     username: str = ""
-    secret: str = ""
+    secret: str = Field("", repr=False)
     ca_bundle: Path | None = None
     connections: int = Field(2, ge=1, le=64)
     frames_per_request: int = Field(400, ge=1, le=10_000)
@@ -71,9 +71,9 @@ class Settings(BaseSettings):
         env_prefix="SLIDEWIRE_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
     )
 
-    ledger_url: str = ""
+    ledger_url: str = Field("", repr=False)
     """SQLAlchemy URL of the ledger; empty: an SQLite file in the state folder."""
-    broker_url: str = ""
+    broker_url: str = Field("", repr=False)
     """Celery broker that rings the doorbell; empty: workers poll the ledger."""
     state_folder: Path = Field(default_factory=lambda: platformdirs.user_state_path("slidewire"))
     """Where the default ledger and the checkpoints lie."""

@@ -43,13 +43,8 @@ class Installation:
     def __exit__(self, *exc: object) -> None:
         self.ledger.close()
 
-    @property
-    def limits(self) -> Limits:
-        """How much a pipeline does at a time."""
-        return Limits(decoders=self.settings.decoders)
-
     def limits_for(self, ref: SlideRef) -> Limits:
-        """Return the limits for a slide: those of its endpoint, if it has one."""
+        """Return how much of a slide is done at a time: as its endpoint allows, if it has one."""
         if ref.kind != "dicomweb":
             return Limits(connections=1, decoders=self.settings.decoders)
         endpoint = self.endpoints.of_ref(ref)

@@ -13,7 +13,7 @@ Json = dict[str, Any]
 
 WHOLE_SLIDE_IMAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 SOP_CLASS, SOP_INSTANCE, IMAGE_TYPE = "00080016", "00080018", "00080008"
-TRANSFER_SYNTAX, FRAME_COUNT, CONCATENATION = "00020010", "00280008", "00209161"
+TRANSFER_SYNTAX, AVAILABLE_TRANSFER_SYNTAX, FRAME_COUNT = "00020010", "00083002", "00280008"
 _ROWS, _COLUMNS, _SAMPLES, _BITS, _HIGH_BIT = "00280010", "00280011", "00280002", "00280100", "00280102"
 _MATRIX_COLUMNS, _MATRIX_ROWS, _VOLUME_WIDTH, _VOLUME_HEIGHT = "00480006", "00480007", "00480001", "00480002"
 _SHARED_GROUPS, _PIXEL_MEASURES, _PIXEL_SPACING = "52009229", "00289110", "00280030"
@@ -39,7 +39,7 @@ def values_of(item: Mapping[str, Any], tag: str) -> list[Any]:
 def _integer(item: Mapping[str, Any], tag: str) -> int:
     try:
         return int(value(item, tag) or 0)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0
 
 
@@ -82,9 +82,11 @@ def select_slide(metadata: Sequence[Any], instance_uids: Sequence[str] = ()) -> 
     if not volumes:
         raise NotASlide("The series holds no whole-slide image (VL Whole Slide Microscopy Image Storage, VOLUME).")
     if instance_uids:
-        volumes = [unique[uid] for uid in instance_uids if uid in unique]
-        if len(volumes) < len(instance_uids):
-            raise SeriesNotFound("The series does not hold every instance that the request names.")
+        named = {str(value(item, SOP_INSTANCE)): item for item in volumes}
+        wanted = dict.fromkeys(instance_uids)
+        volumes = [named[uid] for uid in wanted if uid in named]
+        if len(volumes) < len(wanted):
+            raise SeriesNotFound("The series does not hold every instance that the request names as part of its slide.")
     return _usable(volumes, notes)
 
 

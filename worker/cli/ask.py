@@ -93,10 +93,11 @@ class Asked:
             raise RequestError("--native and --spacing-um contradict each other: give one.")
         if self.all_patches and self.coordinates is not None:
             raise RequestError("--all-patches and --coordinates contradict each other: give one.")
+        spacing_um = DEFAULT_SPACING_UM if self.spacing_um is None else self.spacing_um
         patches = PatchSpec(
             patch_px=self.patch_px,
             stride_px=self.stride_px,
-            spacing_um=None if self.native else (self.spacing_um or DEFAULT_SPACING_UM),
+            spacing_um=None if self.native else spacing_um,
             tissue_fraction=None if self.all_patches or self.coordinates else self.min_tissue,
             coordinates=read_coordinates(self.coordinates) if self.coordinates else None,
         )
@@ -113,7 +114,7 @@ class Asked:
             "--stride-px": self.stride_px,
             "--all-patches": self.all_patches,
         }
-        clashing = [name for name, value in given.items() if value]
+        clashing = [name for name, value in given.items() if value is not None and value is not False]
         if clashing:
             raise RequestError(f"--request names slide and patches itself: leave out {', '.join(clashing)}.")
         return read_patch_request(file, self._request("", output, PatchSpec(patch_px=self.patch_px)))

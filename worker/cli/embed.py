@@ -1,6 +1,7 @@
 """``slidewire embed`` and ``slidewire submit``: a slide now, or a slide in the queue."""
 
 import logging
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import typer
 from models.domain.errors import SlidewireError
 from models.domain.request import DEFAULT_PATCH_PX, DEFAULT_TISSUE_FRACTION, EmbedRequest
 from worker.cli import ask
-from worker.cli.reply import EXIT_FAILED, failure_object, job_object, joined, print_error, print_json
+from worker.cli.reply import EXIT_FAILED, failure_object, job_object, joined, print_error, print_json, print_notice
 
 if TYPE_CHECKING:
     from worker.ledger import JobRecord
@@ -133,8 +134,9 @@ def _embed_one(installation: "Installation", request: EmbedRequest) -> "JobRecor
 
     job = submit_one(installation, request)
     cancellation = Cancellation()
+    notice = print_notice if sys.stderr.isatty() else None
     with stopping_on_signals(cancellation), progress_bar(job.patches) as advance:
-        return run_inline(installation, job, advance, cancellation)
+        return run_inline(installation, job, advance, cancellation, notice)
 
 
 def _say(reply: dict[str, Any]) -> None:

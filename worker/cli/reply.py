@@ -73,6 +73,11 @@ def print_error(code: str, message: str) -> None:
     sys.stderr.write(f"slidewire: {code}: {message}\n")
 
 
+def print_notice(text: str) -> None:
+    """Write a remark to standard error, for a person at a terminal."""
+    sys.stderr.write(f"slidewire: {text}\n")
+
+
 @contextmanager
 def reported(as_json: bool = False) -> Iterator[None]:
     """Turn an error into its one line (and its JSON object) and exit status 1; an interrupt into 130."""

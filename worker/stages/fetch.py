@@ -25,7 +25,7 @@ class _Wanted:
 def _wanted(level: Level, grid: PatchGrid, max_frames: int) -> list[_Wanted]:
     needed = frames_of(level, grid.boxes)
     ends = group_ends(grid, needed, max_frames)
-    starts = [0, *ends[:-1]]
+    starts = [0, *ends][:-1]
     groups = [_unique(needed[start:end]) for start, end in zip(starts, ends, strict=True)]
     last_group = {int(frame): number for number, frames in enumerate(groups) for frame in frames}
     seen: set[int] = set()
