@@ -1,35 +1,12 @@
-"""The sources and sinks that are installed, found by entry point and loaded on first use."""
-
-from collections.abc import Mapping
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+"""The sources and sinks that are installed; each is one file and one entry-point line."""
 
 from connectors.endpoints import Endpoints
-from connectors.protocols import Source
-from models.domain.errors import RequestError
+from connectors.protocols import Sink, Source
+from models.domain.request import OutputSpec
 from models.domain.slide import SlideRef
+from models.members import load_member, members
 
 SOURCES, SINKS = "slidewire.sources", "slidewire.sinks"
-
-
-@cache
-def entries(group: str) -> Mapping[str, EntryPoint]:
-    """Return a group's members by name; two under one name are an error."""
-    found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=group):
-        other = found.setdefault(entry.name, entry)
-        if other.value != entry.value:
-            raise RequestError(f"Two members of {group} are called {entry.name!r}: uninstall one.")
-    return found
-
-
-def load(group: str, name: str) -> Any:
-    """Return what is registered in a group under a name."""
-    entry = entries(group).get(name)
-    if entry is None:
-        raise RequestError(f"{group} has no member {name!r}; there are: {', '.join(sorted(entries(group)))}.")
-    return entry.load()
 
 
 def open_source(ref: SlideRef, endpoints: Endpoints) -> Source:
@@ -40,5 +17,14 @@ def open_source(ref: SlideRef, endpoints: Endpoints) -> Source:
     SourceError, EndpointError
         It cannot be opened.
     """
-    source: Source = load(SOURCES, ref.kind)(ref, endpoints)
+    source: Source = load_member(SOURCES, ref.kind)(ref, endpoints)
     return source
+
+
+def open_sinks(output: OutputSpec, ref: SlideRef, endpoints: Endpoints) -> tuple[Sink, ...]:
+    """Return the sinks that a request asks for, in the order of their names: files before the PACS.
+
+    A report in the PACS never speaks of a table that could not be written.
+    """
+    opened = (load_member(SINKS, name)(output, ref, endpoints) for name in sorted(members(SINKS)))
+    return tuple(sink for sink in opened if sink is not None)

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from connectors.endpoints import Endpoints
 from connectors.protocols import Sink
-from connectors.registry import SINKS, entries, load
+from connectors.registry import open_sinks
 from models.domain.errors import WeightsInvalid
 from models.domain.request import EmbedRequest, OutputSpec
 from models.domain.slide import SlideRef
@@ -51,9 +51,8 @@ class Installation:
         return Limits(endpoint.frames_per_request, endpoint.connections, self.settings.decoders)
 
     def sinks(self, output: OutputSpec, ref: SlideRef) -> tuple[Sink, ...]:
-        """Return the sinks that a request asks for; tables before the PACS, so that a report never runs ahead."""
-        opened = [load(SINKS, name)(output, ref, self.endpoints) for name in sorted(entries(SINKS))]
-        return tuple(sink for sink in opened if sink is not None)
+        """Return the sinks that a request asks for."""
+        return open_sinks(output, ref, self.endpoints)
 
     def encoder(self, request: EmbedRequest, weights_sha256: str) -> tuple[Encoder, int]:
         """Return the loaded encoder and its dimension; one is kept in memory.

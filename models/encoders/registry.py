@@ -3,31 +3,18 @@
 import hashlib
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import cast
 
 from models.domain.errors import RequestError, UnknownEncoder, WeightsInvalid
 from models.encoders.protocol import Model
+from models.members import load_member, members
 
 GROUP = "slidewire.encoders"
 
 
-@cache
-def _entries() -> Mapping[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=GROUP):
-        other = found.setdefault(entry.name, entry)
-        if other.value != entry.value:
-            raise RequestError(
-                f"Two encoders are registered as {entry.name!r} ({other.value} and {entry.value}): uninstall one."
-            )
-    return found
-
-
 def names() -> tuple[str, ...]:
     """Return the names of all registered encoders, sorted."""
-    return tuple(sorted(_entries()))
+    return tuple(sorted(members(GROUP)))
 
 
 def find(name: str) -> Model:
@@ -38,10 +25,10 @@ def find(name: str) -> Model:
     UnknownEncoder
         With the names that exist.
     """
-    entry = _entries().get(name)
-    if entry is None:
+    if name not in members(GROUP):
         raise UnknownEncoder(f"There is no encoder {name!r}; there are: {', '.join(names())}.")
-    return cast("Model", entry.load())
+    model: Model = load_member(GROUP, name)
+    return model
 
 
 @cache

@@ -10,10 +10,11 @@ import pytest
 
 from connectors.endpoints import Endpoints
 from connectors.protocols import Result, Sink
-from connectors.registry import SINKS, entries, load
+from connectors.registry import SINKS
 from models.domain.embedding import Embeddings, Provenance, ResultKey
 from models.domain.request import OutputSpec
 from models.domain.slide import SlideRef
+from models.members import load_member, members
 from tests.services.orthanc import Orthanc
 from tests.services.slides import SlideOnDisk
 
@@ -28,17 +29,17 @@ def places(tmp_path: Path, empty_orthanc: Orthanc, cmu_slide: SlideOnDisk) -> di
 
     def stow() -> Sink:
         empty_orthanc.load(cmu_slide.folder)
-        sink: Sink = load(SINKS, "stow")(OutputSpec(write_back=True), ref, ENDPOINTS)
+        sink: Sink = load_member(SINKS, "stow")(OutputSpec(write_back=True), ref, ENDPOINTS)
         return sink
 
     def files() -> Sink:
-        sink: Sink = load(SINKS, "files")(OutputSpec(str(tmp_path / "out"), dicom_files=True), ref, ENDPOINTS)
+        sink: Sink = load_member(SINKS, "files")(OutputSpec(str(tmp_path / "out"), dicom_files=True), ref, ENDPOINTS)
         return sink
 
     return {"stow": stow, "files": files}
 
 
-@pytest.fixture(params=sorted(entries(SINKS)))
+@pytest.fixture(params=sorted(members(SINKS)))
 def sink(request: pytest.FixtureRequest, places: dict[str, Callable[[], Sink]]) -> Sink:
     """Open one registered sink after the other."""
     return places[request.param]()

@@ -10,9 +10,10 @@ import pytest
 
 from connectors.endpoints import Credentials, Endpoints
 from connectors.protocols import Source
-from connectors.registry import SOURCES, entries, open_source
+from connectors.registry import SOURCES, open_source
 from models.domain.slide import Slide, SlideRef
 from models.imaging.decode import decode_frame
+from models.members import members
 from tests.services.gcs import GcsServer
 from tests.services.orthanc import Orthanc
 from tests.services.slides import SlideOnDisk
@@ -40,7 +41,7 @@ def locations(cmu_slide: SlideOnDisk, orthanc: Orthanc, gcs: GcsServer, tmp_path
     return {"dicomweb": in_pacs, "dicom-files": lambda: str(cmu_slide.folder), "image": on_disk, "gcs": in_bucket}
 
 
-@pytest.fixture(params=sorted(entries(SOURCES)))
+@pytest.fixture(params=sorted(members(SOURCES)))
 def ref(request: pytest.FixtureRequest, locations: dict[str, Callable[[], str]]) -> SlideRef:
     """Locate a slide for each registered source."""
     return ENDPOINTS.locate(locations[request.param]())

@@ -19,66 +19,37 @@ if TYPE_CHECKING:
 Work = Callable[["Installation", EmbedRequest], "JobRecord"]
 
 
-def embed(
-    encoder: ask.Encoder,
-    source: ask.Source = None,
-    weights: ask.Weights = None,
-    spacing_um: ask.Spacing = None,
-    native: ask.Native = False,
-    patch_px: ask.PatchPx = DEFAULT_PATCH_PX,
-    stride_px: ask.StridePx = None,
-    all_patches: ask.AllPatches = False,
-    min_tissue: ask.MinTissue = DEFAULT_TISSUE_FRACTION,
-    coordinates: ask.Coordinates = None,
-    encoder_option: ask.Options = None,
-    request: ask.Request = None,
-    out: ask.Out = "",
-    write_back: ask.WriteBack = False,
-    dicom: ask.Dicom = False,
-    picture: ask.Picture = False,
-    json: ask.Json = False,
-) -> None:
-    """Embed a slide here and now, with a progress bar.
+def _command(work: Work, about: str) -> Callable[..., None]:
+    """Return a command with the options that describe a slide; what is done with it differs."""
 
-    Example: slidewire embed pacs/1.2.3/1.2.3.4 --encoder efficientnet-lite0 --out embeddings --write-back
-    """
-    options = tuple(encoder_option or ())
-    asked = ask.Asked(
-        source, encoder, weights, spacing_um, native, patch_px, stride_px, all_patches, min_tissue, coordinates,
-        options, request, out, write_back, dicom, picture,
-    )  # fmt: skip
-    _do(asked, _embed_one, as_json=json)
+    def command(
+        encoder: ask.Encoder,
+        source: ask.Source = None,
+        weights: ask.Weights = None,
+        spacing_um: ask.Spacing = None,
+        native: ask.Native = False,
+        patch_px: ask.PatchPx = DEFAULT_PATCH_PX,
+        stride_px: ask.StridePx = None,
+        all_patches: ask.AllPatches = False,
+        min_tissue: ask.MinTissue = DEFAULT_TISSUE_FRACTION,
+        coordinates: ask.Coordinates = None,
+        encoder_option: ask.Options = None,
+        request: ask.Request = None,
+        out: ask.Out = "",
+        write_back: ask.WriteBack = False,
+        dicom: ask.Dicom = False,
+        picture: ask.Picture = False,
+        json: ask.Json = False,
+    ) -> None:
+        options = tuple(encoder_option or ())
+        asked = ask.Asked(
+            source, encoder, weights, spacing_um, native, patch_px, stride_px, all_patches, min_tissue, coordinates,
+            options, request, out, write_back, dicom, picture,
+        )  # fmt: skip
+        _do(asked, work, as_json=json)
 
-
-def submit(
-    encoder: ask.Encoder,
-    source: ask.Source = None,
-    weights: ask.Weights = None,
-    spacing_um: ask.Spacing = None,
-    native: ask.Native = False,
-    patch_px: ask.PatchPx = DEFAULT_PATCH_PX,
-    stride_px: ask.StridePx = None,
-    all_patches: ask.AllPatches = False,
-    min_tissue: ask.MinTissue = DEFAULT_TISSUE_FRACTION,
-    coordinates: ask.Coordinates = None,
-    encoder_option: ask.Options = None,
-    request: ask.Request = None,
-    out: ask.Out = "",
-    write_back: ask.WriteBack = False,
-    dicom: ask.Dicom = False,
-    picture: ask.Picture = False,
-    json: ask.Json = False,
-) -> None:
-    """Put a slide into the queue; when this returns, the job is on disk.
-
-    Example: slidewire submit pacs/1.2.3/1.2.3.4 --encoder efficientnet-lite0 --write-back --json
-    """
-    options = tuple(encoder_option or ())
-    asked = ask.Asked(
-        source, encoder, weights, spacing_um, native, patch_px, stride_px, all_patches, min_tissue, coordinates,
-        options, request, out, write_back, dicom, picture,
-    )  # fmt: skip
-    _do(asked, _submit_one, as_json=json)
+    command.__doc__ = about
+    return command
 
 
 def _do(asked: ask.Asked, work: Work, *, as_json: bool) -> None:
@@ -143,3 +114,19 @@ def _say(reply: dict[str, Any]) -> None:
     typer.echo(f"{reply['state']}: {reply['patches']} patches, {reply['encoder']}, job {reply['job']}")
     for output in reply["outputs"]:
         typer.echo(f"  {output['kind']:<12} {output['uri']}")
+
+
+embed = _command(
+    _embed_one,
+    """Embed a slide here and now, with a progress bar.
+
+    Example: slidewire embed pacs/1.2.3/1.2.3.4 --encoder efficientnet-lite0 --out embeddings --write-back
+    """,
+)
+submit = _command(
+    _submit_one,
+    """Put a slide into the queue; when this returns, the job is on disk.
+
+    Example: slidewire submit pacs/1.2.3/1.2.3.4 --encoder efficientnet-lite0 --write-back --json
+    """,
+)
