@@ -167,6 +167,8 @@ def _provenance(request: EmbedRequest, plan: Plan, known: tuple[str, str, tuple[
         spacing_um=plan.grid.spacing_um,
         requested_spacing_um=request.patches.spacing_um,
         level=plan.grid.level,
+        level_scale=plan.scale,
+        level_0_spacing_um=plan.slide.levels[0].spacing_um,
         tissue_fraction=request.patches.tissue_fraction if selecting else None,
         grid_patches=plan.grid_patches,
         notes=(*plan.notes, *notes),

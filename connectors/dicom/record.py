@@ -3,17 +3,13 @@
 It lies in Algorithm Parameters (0066,0032) of the annotation group (PS3.3 10.16.1.1), VR LT, at most 10240
 characters::
 
-    {"record": 1, "values_sha256": "...", "scale": [x, y] or null, "level_0_spacing_um": [x, y] or null,
-     "provenance": {...}}
+    {"record": 1, "values_sha256": "...", "provenance": {...}}
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
-
-import numpy as np
-from numpy.typing import NDArray
 
 from models.domain.embedding import Embeddings, Provenance
 from models.domain.errors import ResultCorrupt, ResultError
@@ -32,8 +28,8 @@ class Record:
     ----------
     values_sha256 : str
         `Embeddings.digest`.
-    scale : (float, float) or None
-        Pixels of level 0 per pixel of the level that was read (x, y); None if nothing tells.
+    scale : (float, float)
+        Pixels of level 0 per pixel of the image that the boxes count in (x, y).
     level_0_spacing_um : (float, float) or None
         Micrometres per pixel of level 0 (x, y); None if unknown.
     provenance : mapping
@@ -41,20 +37,14 @@ class Record:
     """
 
     values_sha256: str
-    scale: Pair | None
+    scale: Pair
     level_0_spacing_um: Pair | None
     provenance: Mapping[str, Any]
 
     @classmethod
     def of(cls, embeddings: Embeddings, provenance: Provenance) -> Self:
         """Return the record of a result."""
-        scale = _ratio(embeddings.boxes[:, :2].astype(np.float64), embeddings.positions_px)
-        if scale is None and provenance.level == 0:
-            scale = (1.0, 1.0)
-        spacing = None
-        if embeddings.positions_um is not None:
-            spacing = _ratio(embeddings.positions_px, embeddings.positions_um)
-        return cls(embeddings.digest, scale, spacing, provenance.to_json())
+        return cls(embeddings.digest, provenance.level_scale, provenance.level_0_spacing_um, provenance.to_json())
 
     def to_text(self) -> str:
         """Return the JSON, short enough for VR LT; notes give way from the last on.
@@ -79,8 +69,6 @@ class Record:
         data = {
             "record": _VERSION,
             "values_sha256": self.values_sha256,
-            "scale": self.scale,
-            "level_0_spacing_um": self.level_0_spacing_um,
             "provenance": {**self.provenance, "notes": notes},
         }
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
@@ -103,37 +91,18 @@ class Record:
         try:
             if data["record"] != _VERSION:
                 raise ResultCorrupt("The embeddings were stored by another version of Slidewire: read them with it.")
+            provenance = dict(data["provenance"])
+            spacing = provenance["level_0_spacing_um"]
             return cls(
                 str(data["values_sha256"]),
-                _pair(data["scale"]),
-                _pair(data["level_0_spacing_um"]),
-                dict(data["provenance"]),
+                _pair(provenance["level_scale"]),
+                None if spacing is None else _pair(spacing),
+                provenance,
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise ResultCorrupt("The description of the stored embeddings is damaged.") from exc
 
 
-def _pair(values: Any) -> Pair | None:
-    if values is None:
-        return None
+def _pair(values: Any) -> Pair:
     x, y = values
     return float(x), float(y)
-
-
-def _ratio(below: NDArray[np.float64], above: NDArray[np.float64]) -> Pair | None:
-    """Return by how much `below`, shape (N, 2), is multiplied to give `above`; None if all of it is zero."""
-    ratios = [_axis_ratio(below[:, axis], above[:, axis]) for axis in (0, 1)]
-    x, y = ratios
-    # A single row or column of patches at the edge leaves one axis open; pixels are as good as square.
-    x, y = (x if x is not None else y), (y if y is not None else x)
-    return None if x is None or y is None else (x, y)
-
-
-def _axis_ratio(below: NDArray[np.float64], above: NDArray[np.float64]) -> float | None:
-    """Return the ratio, of those that rounding allows one that gives `above` back to the bit if there is one."""
-    if not len(below) or not below.any():
-        return None
-    furthest = int(np.argmax(np.abs(below)))
-    ratio = float(above[furthest] / below[furthest])
-    nearby = (ratio, float(np.nextafter(ratio, np.inf)), float(np.nextafter(ratio, -np.inf)))
-    return next((value for value in nearby if np.array_equal(below * value, above)), ratio)

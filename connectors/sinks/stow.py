@@ -66,7 +66,8 @@ class StowSink:
         for kind, dataset in _objects(result):
             content = to_bytes(dataset)
             if self._stored(dataset) is None:
-                self._send(dataset)
+                # Read again: the client writes it anew, and only what was read has a group length (PS3.10 7.1).
+                self._send(pydicom.dcmread(BytesIO(content)))
                 if self._stored(dataset) is None:
                     raise StoreRefused(f"The {self._label} took the {kind} and does not have it.")
             digest = hashlib.sha256(content).hexdigest()

@@ -110,6 +110,10 @@ class Provenance:
         None: native.
     level : int
         Index of the level that was read, 0 the finest.
+    level_scale : (float, float)
+        Pixels of level 0 for one pixel of that level (x, y).
+    level_0_spacing_um : (float, float) or None
+        Micrometres per pixel of level 0 (x, y).
     tissue_fraction : float or None
         Threshold that was asked for; None if the tissue was not looked at.
     grid_patches : int
@@ -133,6 +137,8 @@ class Provenance:
     spacing_um: tuple[float, float] | None
     requested_spacing_um: float | None
     level: int
+    level_scale: tuple[float, float]
+    level_0_spacing_um: tuple[float, float] | None
     tissue_fraction: float | None
     grid_patches: int
     notes: tuple[str, ...] = ()
@@ -145,7 +151,8 @@ class Provenance:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild from `to_json`'s data."""
         fields = dict(data)
-        fields["spacing_um"] = tuple(fields["spacing_um"]) if fields["spacing_um"] else None
+        for pair in ("spacing_um", "level_scale", "level_0_spacing_um"):
+            fields[pair] = tuple(fields[pair]) if fields[pair] else None
         fields["notes"] = tuple(fields["notes"])
         return cls(**fields)
 

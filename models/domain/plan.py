@@ -44,6 +44,12 @@ class Plan:
         """The level that is read."""
         return self.slide.levels[self.grid.level]
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Pixels of level 0 for one pixel of the level that is read (x, y)."""
+        finest = self.slide.levels[0]
+        return finest.width_px / self.level.width_px, finest.height_px / self.level.height_px
+
     def shards(self, patches_a_shard: int) -> tuple[tuple[int, int], ...]:
         """Divide the patches into shards of whole batches: (start, stop) in reading order."""
         size = max(1, patches_a_shard // self.batch_size) * self.batch_size
@@ -53,9 +59,9 @@ class Plan:
         """Bring a matrix (N, D) from reading order into the order in which the patches were asked for."""
         back = np.argsort(self.grid.rows, kind="stable")
         boxes = self.grid.boxes[back]
-        finest = self.slide.levels[0]
-        px = boxes[:, :2] * np.asarray([finest.width_px / self.level.width_px, finest.height_px / self.level.height_px])
-        um = px * np.asarray(finest.spacing_um) if finest.spacing_um else None
+        px = boxes[:, :2] * np.asarray(self.scale)
+        spacing = self.slide.levels[0].spacing_um
+        um = px * np.asarray(spacing) if spacing else None
         return Embeddings(np.ascontiguousarray(matrix[back]), boxes, px, um)
 
     def to_bytes(self) -> bytes:
@@ -74,7 +80,7 @@ class Plan:
             sort_keys=True,
         ).encode()
         body = self.grid.boxes.astype("<i4").tobytes() + self.grid.rows.astype("<i8").tobytes()
-        return _LENGTH.pack(len(head)) + head + zlib.compress(body, 6)
+        return zlib.compress(_LENGTH.pack(len(head)) + head + body, 6)  # with a checksum over all of it
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -86,17 +92,18 @@ class Plan:
             The bytes are no plan.
         """
         try:
-            (length,) = _LENGTH.unpack_from(data)
-            head = json.loads(data[_LENGTH.size : _LENGTH.size + length])
-            body = zlib.decompress(data[_LENGTH.size + length :])
+            whole = zlib.decompress(data)
+            (length,) = _LENGTH.unpack_from(whole)
+            head = json.loads(whole[_LENGTH.size : _LENGTH.size + length])
+            body = whole[_LENGTH.size + length :]
             count = head["patches"]
             boxes = np.frombuffer(body, "<i4", count * 4).reshape(count, 4)
             rows = np.frombuffer(body, "<i8", count, offset=boxes.nbytes)
-        except (struct.error, ValueError, KeyError, zlib.error) as exc:
+            spacing = tuple(head["spacing_um"]) if head["spacing_um"] else None
+            grid = PatchGrid(head["level"], head["patch_px"], spacing, boxes, rows)
+            slide = Slide.from_json(head["slide"])
+            return cls(slide, grid, head["grid_patches"], head["batch_size"], tuple(head["notes"]))
+        except (struct.error, ValueError, KeyError, TypeError, zlib.error) as exc:
             raise ResultCorrupt(
                 "The plan in the ledger is damaged: cancel the job and submit the slide again."
             ) from exc
-        spacing = tuple(head["spacing_um"]) if head["spacing_um"] else None
-        grid = PatchGrid(head["level"], head["patch_px"], spacing, boxes, rows)
-        slide = Slide.from_json(head["slide"])
-        return cls(slide, grid, head["grid_patches"], head["batch_size"], tuple(head["notes"]))

@@ -56,7 +56,8 @@ def result(cmu_slide: SlideOnDisk) -> Result:
     provenance = Provenance(
         result_key=key.sha256, slidewire="0", encoder="test", encoder_revision="1", encoder_licence="none",
         encoder_source="test", weights_sha256="", preprocessing="none", dimension=5, patch_px=224, stride_px=224,
-        patches=9, spacing_um=(0.499, 0.499), requested_spacing_um=0.5, level=0, tissue_fraction=None, grid_patches=9,
+        patches=9, spacing_um=(0.499, 0.499), requested_spacing_um=0.5, level=0,
+        level_scale=(1.0, 1.0), level_0_spacing_um=(0.499, 0.499), tissue_fraction=None, grid_patches=9,
     )  # fmt: skip
     header = pydicom.dcmread(cmu_slide.levels[0], stop_before_pixels=True).to_json_dict()
     return Result(key, "slide.test", embeddings, provenance, header)

@@ -135,6 +135,8 @@ def make_result(
         spacing_um=(1.0 / 3, 0.499),
         requested_spacing_um=0.5,
         level=1,
+        level_scale=(4.0, 200001 / 50000),
+        level_0_spacing_um=(0.12475, 0.125),
         tissue_fraction=0.1,
         grid_patches=count + 5,
         notes=notes,

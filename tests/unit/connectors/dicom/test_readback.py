@@ -19,7 +19,7 @@ from connectors.dicom.readback import compare_stored, read_annotations, report_d
 from connectors.dicom.report import build_report
 from models.domain.embedding import Embeddings, Provenance
 from models.domain.errors import ResultCorrupt, ResultError, ResultNotFound
-from tests.unit.connectors.dicom.results import INSTANCE_UID, STUDY_UID, make_result, poor_header, rich_header
+from tests.unit.connectors.dicom.results import INSTANCE_UID, STUDY_UID, make_result, rich_header
 
 UID_LIKE = re.compile(r"\d+(\.\d+){3,}")
 
@@ -42,18 +42,8 @@ def test_values_boxes_and_positions_come_back_to_the_bit(count: int, dimension: 
     assert (read.study_uid, read.image_uid) == (STUDY_UID, INSTANCE_UID)
     assert Provenance.from_json(read.provenance) == result.provenance
     pixels, micrometres = read.positions()
-    if count > 1:
-        assert np.array_equal(pixels, result.embeddings.positions_px)
-        assert np.array_equal(micrometres, result.embeddings.positions_um)
-    else:
-        assert (read.scale, pixels) == (None, None)  # one patch in the corner of level 1 tells nothing
-
-
-def test_a_corner_patch_of_level_0_has_a_scale() -> None:
-    """At level 0 the scale is one, whatever the patches tell."""
-    result = make_result(1, 4, poor_header())
-    object.__setattr__(result.provenance, "level", 0)
-    assert read_annotations(build_annotations(result)).scale == (1.0, 1.0)
+    assert np.array_equal(pixels, result.embeddings.positions_px)
+    assert np.array_equal(micrometres, result.embeddings.positions_um)
 
 
 def flip(dataset: Dataset) -> None:
