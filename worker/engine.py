@@ -112,26 +112,25 @@ class Engine:
         except LeaseLost:
             log.warning("lease lost: the work is dropped")
         except (Interrupted, JobCancelled) as exc:
-            self._ledger.shards.release(lease)
-            log.info("shard released", code=exc.code)
+            log.info("shard given back", code=exc.code)
+            self._end(lease, exc)
         except SlidewireError as exc:
             log.warning("shard failed", code=exc.code, retryable=exc.retryable)
-            self._fail(lease, exc)
+            self._end(lease, WorkFailed.of(exc) if self._inline and exc.retryable else exc)
         except Exception as exc:  # noqa: BLE001 - a bug of ours ends the job, not the worker
             # The text of a foreign exception may hold anything; where it was raised may be told.
             where = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in extract_tb(exc.__traceback__)]
             log.error("shard failed", code="INTERNAL", error=type(exc).__name__, where=where)  # noqa: TRY400
-            self._fail(lease, SlidewireError(f"Slidewire itself failed ({type(exc).__name__}); see the worker's log."))
+            self._end(lease, SlidewireError(f"Slidewire itself failed ({type(exc).__name__}); see the worker's log."))
         self._after_shard()
         return True
 
-    def _fail(self, lease: Lease, error: SlidewireError) -> None:
-        if self._inline and error.retryable:
-            error = WorkFailed.of(error)
+    def _end(self, lease: Lease, error: SlidewireError) -> None:
+        """End a lease with an error; the ledger knows what each means for shard and job."""
         try:
             self._ledger.shards.fail(lease, error)
         except LeaseLost:
-            _log.warning("lease lost before its failure was noted", job=lease.job_id)
+            _log.warning("lease lost before its end was noted", job=lease.job_id)
 
     def _work(self, lease: Lease) -> None:
         settings = self._installation.settings
@@ -141,7 +140,7 @@ class Engine:
         cancellation = Cancellation(after=self._stop)
         with Pulse(self._ledger, lease, cancellation, every_s=every_s, stall_s=stall_s) as pulse:
             if lease.kind == "publish":
-                self._publish(lease, pulse)
+                self._publish(lease, pulse, cancellation)
             else:
                 self._embed(lease, pulse, cancellation)
                 cancellation.check()
@@ -188,7 +187,7 @@ class Engine:
         pulse.advance(patches)
         self._progress(patches)
 
-    def _publish(self, lease: Lease, pulse: Pulse) -> None:
+    def _publish(self, lease: Lease, pulse: Pulse, cancellation: Cancellation) -> None:
         job, source = self._load(lease)
         kept = self._ledger.checkpoints.load(lease.job_id)
         if sum(part.patches for part, _ in kept) != len(job.plan.grid):
@@ -196,9 +195,9 @@ class Engine:
             self._ledger.shards.rewind(lease)
             return
         embeddings = assemble(job.plan, [matrix for _, matrix in kept], job.provenance.dimension)
-        pulse.advance(0)
         result = self._result(job, source, embeddings)
-        pulse.beat()  # who has lost the shard publishes nothing
+        pulse.beat()  # who has lost the shard, or whose job was cancelled, publishes nothing
+        cancellation.check()
         outputs = publish_result(result, self._installation.sinks(job.request.output, job.plan.slide.ref))
         self._ledger.shards.publish(lease, outputs)
         self._ledger.checkpoints.discard(lease.job_id)
