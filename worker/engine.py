@@ -209,7 +209,8 @@ class Engine:
         result = Result(key, name, embeddings, job.provenance, source.header(job.plan.grid.level))
         if not job.request.output.picture:
             return result
-        return replace(result, picture=draw_picture(read_thumbnail(source), job.plan, embeddings))
+        share = min(1.0, job.provenance.stride_px / job.provenance.patch_px)
+        return replace(result, picture=draw_picture(read_thumbnail(source), job.plan, embeddings, share))
 
 
 def missing_parts(lease: Lease, batch_size: int, safe: set[int]) -> Iterator[Part]:

@@ -44,7 +44,7 @@ def principal_colours(matrix: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.asarray(np.clip(spread * 255, 0, 255), np.uint8)
 
 
-def paint_map(plan: Plan, embeddings: Embeddings, size: tuple[int, int]) -> NDArray[np.uint8]:
+def paint_map(plan: Plan, embeddings: Embeddings, size: tuple[int, int], share: float) -> NDArray[np.uint8]:
     """Paint each patch's colour where the patch lies.
 
     Parameters
@@ -53,6 +53,8 @@ def paint_map(plan: Plan, embeddings: Embeddings, size: tuple[int, int]) -> NDAr
     embeddings : Embeddings
     size : (int, int)
         Height and width of the picture in pixels.
+    share : float
+        Part of a patch's side that is painted, around its centre: stride over patch where patches overlap.
 
     Returns
     -------
@@ -62,14 +64,16 @@ def paint_map(plan: Plan, embeddings: Embeddings, size: tuple[int, int]) -> NDAr
     canvas[:] = _GLASS
     scale = np.asarray([size[1] / plan.level.width_px, size[0] / plan.level.height_px])
     colours = principal_colours(embeddings.matrix)
-    start = np.floor(embeddings.boxes[:, :2] * scale).astype(int)
-    end = np.maximum(np.ceil((embeddings.boxes[:, :2] + embeddings.boxes[:, 2:]) * scale).astype(int), start + 1)
+    margin = embeddings.boxes[:, 2:] * (1 - share) / 2
+    start = np.rint((embeddings.boxes[:, :2] + margin) * scale).astype(int)
+    end = np.rint((embeddings.boxes[:, :2] + embeddings.boxes[:, 2:] - margin) * scale).astype(int)
+    end = np.maximum(end, start + 1)
     for (x0, y0), (x1, y1), colour in zip(start, end, colours, strict=True):
         canvas[y0:y1, x0:x1] = colour
     return canvas
 
 
-def draw_picture(thumbnail: NDArray[np.uint8], plan: Plan, embeddings: Embeddings) -> bytes:
+def draw_picture(thumbnail: NDArray[np.uint8], plan: Plan, embeddings: Embeddings, share: float = 1.0) -> bytes:
     """Draw slide and map side by side.
 
     Parameters
@@ -78,6 +82,8 @@ def draw_picture(thumbnail: NDArray[np.uint8], plan: Plan, embeddings: Embedding
         Of the whole slide.
     plan : Plan
     embeddings : Embeddings
+    share : float
+        As for `paint_map`.
 
     Returns
     -------
@@ -88,7 +94,7 @@ def draw_picture(thumbnail: NDArray[np.uint8], plan: Plan, embeddings: Embedding
     factor = _PANEL_PX / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     slide = cv2.resize(thumbnail, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
-    mapped = paint_map(plan, embeddings, (size[1], size[0]))
+    mapped = paint_map(plan, embeddings, (size[1], size[0]), share)
     sheet = Image.new("RGB", (2 * size[0] + 3 * _MARGIN_PX, size[1] + _TITLE_PX + _MARGIN_PX), (255, 255, 255))
     pen = ImageDraw.Draw(sheet)
     spacing = f"{min(plan.grid.spacing_um):.3g} um/px" if plan.grid.spacing_um else "spacing unknown"
