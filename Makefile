@@ -45,6 +45,7 @@ check: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/unit/test_house.py
 	$(BIN)/shellcheck $(SCRIPTS)
 	$(BIN)/hadolint infra/docker/Dockerfile.worker-cpu
 
