@@ -23,6 +23,7 @@ from models.domain.errors import (
     EndpointFailed,
     EndpointUnreachable,
     ResponseInvalid,
+    SettingsInvalid,
     SlidewireError,
 )
 
@@ -102,13 +103,13 @@ class HttpSession(requests.Session):
 
     def __init__(self, endpoint: Endpoint) -> None:
         super().__init__()
+        if endpoint.ca_bundle is not None and not endpoint.ca_bundle.is_file():
+            raise SettingsInvalid(f"The ca_bundle of the {endpoint.label} is no file.")
         self.endpoint = endpoint
         self.credential_factory = factory_of(endpoint.credentials)
         self._limits = endpoint.timeouts
         self._slots = threading.BoundedSemaphore(endpoint.connections)
         self.auth = self._authorise  # also keeps requests from looking into ~/.netrc
-        if endpoint.ca_bundle is not None:
-            self.verify = str(endpoint.ca_bundle)
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=endpoint.connections, pool_block=True)
         self.mount("http://", adapter)
         self.mount("https://", adapter)
@@ -130,6 +131,8 @@ class HttpSession(requests.Session):
         kwargs["allow_redirects"] = False
         if kwargs.get("timeout") is None:
             kwargs["timeout"] = (self._limits.connect_s, self._limits.read_s)
+        if self.endpoint.ca_bundle is not None:  # here, where REQUESTS_CA_BUNDLE can no longer overrule it
+            kwargs["verify"] = str(self.endpoint.ca_bundle)
         with translated(self.endpoint.label):
             return super().send(request, **kwargs)
 
