@@ -319,7 +319,8 @@ class WorkFailed(SlidewireError):
     def __init__(self, message: str, retry_after_s: float | None = None, code: str = ErrorCode.INTERNAL) -> None:
         super().__init__(message, retry_after_s)
         self.args = (message, retry_after_s, code)
-        self.code = ErrorCode(code)  # type: ignore[misc]  # the one class whose code is its instance's
+        known = code in set(ErrorCode)  # a ledger may hold a code of a newer version
+        self.code = ErrorCode(code) if known else ErrorCode.INTERNAL  # type: ignore[misc]  # the one class whose code is its instance's
 
     @classmethod
     def of(cls, error: SlidewireError) -> Self:

@@ -30,7 +30,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as exc:  # torch raises many kinds on a damaged file
         raise WeightsInvalid(f"The weights {path.name} are no PyTorch checkpoint, or are damaged.") from exc
-    if not isinstance(state, Mapping):
+    if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
         raise WeightsInvalid(f"The weights {path.name} hold a {type(state).__name__}, not a state dict.")
     return state
 

@@ -12,14 +12,26 @@ from models.domain.patch import EncodedFrame
 from models.domain.slide import Level
 from models.imaging.syntax import CODEC_OF_SYNTAX, Codec, jpeg_segments, settle
 
-_RGB_PHOTOMETRICS = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", ""}
+# What each decoder turns into RGB by itself, besides RGB (PS3.5 8.2): anything else would come out in wrong colours.
+_JPEG_COLOURS = {"YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420"}
+_COLOURS: dict[Codec, set[str]] = {
+    Codec.NATIVE: set(),
+    Codec.JPEG: _JPEG_COLOURS,
+    Codec.JPEG_LOSSLESS: set(),
+    Codec.JPEG_LS: set(),
+    Codec.JPEG_2000: {"YBR_ICT", "YBR_RCT"},
+    Codec.JPEG_XL: {*_JPEG_COLOURS, "XYB"},
+}
 _DECODERS: dict[Codec, Callable[[bytes], object]] = {
     Codec.JPEG_2000: imagecodecs.jpeg2k_decode,
     Codec.JPEG_LOSSLESS: imagecodecs.ljpeg_decode,
     Codec.JPEG_LS: imagecodecs.jpegls_decode,
     Codec.JPEG_XL: imagecodecs.jpegxl_decode,
 }
-_APP14, _START_OF_FRAME = 0xEE, {0xC0, 0xC1, 0xC2}
+# Of a cut-off file, the decoders of the first two make up the rest, and that of JPEG-LS takes seconds to notice.
+_ENDED = {Codec.JPEG, Codec.JPEG_LOSSLESS, Codec.JPEG_LS}
+_APP14, _START_OF_SCAN, _START_OF_FRAME = 0xEE, 0xDA, {0xC0, 0xC1, 0xC2}
+_END_OF_IMAGE = b"\xff\xd9"
 
 
 def decode_frame(frame: EncodedFrame, level: Level) -> NDArray[np.uint8]:
@@ -44,21 +56,18 @@ def decode_frame(frame: EncodedFrame, level: Level) -> NDArray[np.uint8]:
         Damaged bytes, or pixels of another shape than the metadata promise.
     """
     shape = (level.frame_height_px, level.frame_width_px, 3)
-    if level.photometric not in _RGB_PHOTOMETRICS:
-        raise PixelsUnsupported(
-            f"The slide's pixels are {level.photometric}: only colour slides of 8 bits a sample are embedded."
-        )
     if len(frame.data) == 0:
         raise FrameUndecodable(f"Frame {frame.index + 1} is empty: the slide is damaged in the archive.")
-    native_bytes = shape[0] * shape[1] * 3
-    syntax, _ = settle(frame.transfer_syntax, frame.data, native_bytes)
-    codec = CODEC_OF_SYNTAX.get(syntax)
+    codec = _codec_of(frame, level.photometric, shape[0] * shape[1] * 3)
+    damaged = FrameUndecodable(
+        f"Frame {frame.index + 1} ({codec.value}, {len(frame.data)} bytes) does not decode: it is cut off or damaged."
+    )
     try:
         pixels = _decode(codec, frame.data, shape, level.photometric)
     except (ValueError, RuntimeError, cv2.error) as exc:
-        raise _undecodable(frame, codec) from exc
+        raise damaged from exc
     if pixels is None:
-        raise _undecodable(frame, codec)
+        raise damaged
     if pixels.shape != shape or pixels.dtype != np.uint8:
         raise FrameUndecodable(
             f"Frame {frame.index + 1} decodes to {pixels.dtype} {pixels.shape}, the metadata promise uint8 {shape}."
@@ -66,31 +75,41 @@ def decode_frame(frame: EncodedFrame, level: Level) -> NDArray[np.uint8]:
     return pixels
 
 
-def _undecodable(frame: EncodedFrame, codec: Codec | None) -> FrameUndecodable:
-    kind = codec.value if codec else "unknown compression"
-    return FrameUndecodable(
-        f"Frame {frame.index + 1} ({kind}, {len(frame.data)} bytes) does not decode: it is cut off or damaged."
-    )
+def _codec_of(frame: EncodedFrame, photometric: str, native_bytes: int) -> Codec:
+    syntax, _ = settle(frame.transfer_syntax, frame.data, native_bytes)
+    codec = CODEC_OF_SYNTAX.get(syntax)
+    if codec is None or codec not in _COLOURS:
+        kind = codec.value if codec else "in a compression that neither header nor bytes name"
+        raise PixelsUnsupported(f"The slide's frames are {kind}: Slidewire cannot decode them yet.")
+    if photometric not in {"RGB", "", *_COLOURS[codec]}:
+        raise PixelsUnsupported(
+            f"The slide's pixels are {photometric} in {codec.value}: that is no colour model Slidewire embeds."
+        )
+    return codec
 
 
 def _decode(
-    codec: Codec | None, data: bytes | memoryview, shape: tuple[int, int, int], photometric: str
+    codec: Codec, data: bytes | memoryview, shape: tuple[int, int, int], photometric: str
 ) -> NDArray[np.uint8] | None:
+    if codec in _ENDED and not _has_end(data):
+        return None
     if codec is Codec.JPEG:
         if photometric == "RGB" and _is_unmarked_rgb(data):
             return np.asarray(imagecodecs.jpeg8_decode(bytes(data), colorspace="RGB", outcolorspace="RGB"))
         # The decoder EZ-WSI uses; None for a torn file.
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if codec is Codec.NATIVE:
-        flat = np.frombuffer(data, np.uint8, count=shape[0] * shape[1] * shape[2])
-        if photometric not in {"RGB", ""}:
-            raise PixelsUnsupported(f"Uncompressed {photometric} pixels are not embedded; store them as RGB.")
-        return flat.reshape(shape)
-    decoder = _DECODERS.get(codec) if codec else None
-    if decoder is None:
-        kind = codec.value if codec else "in a compression that neither header nor bytes name"
-        raise PixelsUnsupported(f"The slide's frames are {kind}: Slidewire cannot decode them yet.")
-    return np.asarray(decoder(bytes(data)))
+        count = shape[0] * shape[1] * shape[2]
+        if len(data) not in (count, count + count % 2):
+            return None
+        return np.frombuffer(data, np.uint8, count=count).reshape(shape)
+    return np.asarray(_DECODERS[codec](bytes(data)))
+
+
+def _has_end(data: bytes | memoryview) -> bool:
+    """Whether a JPEG has its end marker after its first scan; in a scan's data it cannot occur (ITU-T T.81 F.1.2.3)."""
+    scans = [end for marker, _, end in jpeg_segments(data) if marker == _START_OF_SCAN]
+    return bool(scans) and _END_OF_IMAGE in bytes(data[scans[0] :])
 
 
 def _is_unmarked_rgb(data: bytes | memoryview) -> bool:

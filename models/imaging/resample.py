@@ -82,7 +82,8 @@ def group_ends(grid: PatchGrid, needed: list[NDArray[np.int64]], max_frames: int
         new = set(frames.tolist()) - seen - fresh
         if fresh and len(fresh) + len(new) > max_frames:
             ends.append(position)
-            seen, fresh = seen | fresh, set()
+            seen |= fresh
+            fresh = set()
         fresh |= new
     if len(grid):
         ends.append(len(grid))

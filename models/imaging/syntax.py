@@ -59,6 +59,7 @@ _JPEG_START = b"\xff\xd8\xff"
 _J2K_START = b"\xff\x4f\xff\x51"
 _JP2_START = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 _JXL_STARTS = (b"\xff\x0a", b"\x00\x00\x00\x0cJXL \r\n\x87\n")
+_RLE_START = b"\x03\x00\x00\x00\x40\x00\x00\x00"  # three segments, the first after the header (PS3.5 G.5)
 _START_OF_FRAME = {
     0xC0: Codec.JPEG,
     0xC1: Codec.JPEG,
@@ -100,6 +101,8 @@ def sniff(data: bytes | memoryview, native_bytes: int) -> Codec | None:
         None: neither a known mark nor the length of native pixels.
     """
     head = bytes(data[:16])
+    if head.startswith(_RLE_START):
+        return Codec.RLE
     if head.startswith(_JPEG_START):
         found = (_START_OF_FRAME[marker] for marker, _, _ in jpeg_segments(data) if marker in _START_OF_FRAME)
         return next(found, Codec.JPEG)
@@ -107,9 +110,13 @@ def sniff(data: bytes | memoryview, native_bytes: int) -> Codec | None:
         return Codec.HTJ2K if _HIGH_THROUGHPUT in bytes(data[:256]) else Codec.JPEG_2000
     if head.startswith(_JXL_STARTS):
         return Codec.JPEG_XL
-    if len(data) in (native_bytes, native_bytes + native_bytes % 2):
+    if len(data) in _native_lengths(native_bytes):
         return Codec.NATIVE
     return None
+
+
+def _native_lengths(native_bytes: int) -> tuple[int, int]:
+    return native_bytes, native_bytes + native_bytes % 2
 
 
 def settle(declared: str, data: bytes | memoryview, native_bytes: int) -> tuple[str, bool]:
@@ -126,7 +133,10 @@ def settle(declared: str, data: bytes | memoryview, native_bytes: int) -> tuple[
     native_bytes : int
         As for `sniff`.
     """
+    named = CODEC_OF_SYNTAX.get(declared)
+    if named is Codec.NATIVE and len(data) in _native_lengths(native_bytes):
+        return declared, True  # pixels may begin with any bytes, also with a compressed file's mark
     seen = sniff(data, native_bytes)
-    if seen is None or CODEC_OF_SYNTAX.get(declared) == seen:
+    if seen is None or named == seen:
         return declared, True
     return _SYNTAX_OF_CODEC[seen], not declared

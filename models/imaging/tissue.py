@@ -40,12 +40,17 @@ def build_thumbnail(level: Level, frames: Iterable[tuple[int, NDArray[np.uint8]]
         top, left = row * level.frame_height_px, column * level.frame_width_px
         inside = pixels[: level.height_px - top, : level.width_px - left]
         y0, x0 = top // scale, left // scale
-        y1 = min(height, max(y0 + 1, round((top + inside.shape[0]) / scale)))
-        x1 = min(width, max(x0 + 1, round((left + inside.shape[1]) / scale)))
+        y1 = max(y0 + 1, _end(top + inside.shape[0], level.height_px, scale))
+        x1 = max(x0 + 1, _end(left + inside.shape[1], level.width_px, scale))
         canvas[y0:y1, x0:x1] = (
             inside if scale == 1 else cv2.resize(inside, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
         )
     return canvas
+
+
+def _end(edge_px: int, side_px: int, scale: int) -> int:
+    """Return where a frame ends in the thumbnail; the last one covers what is left, also part of a pixel."""
+    return -(-edge_px // scale) if edge_px == side_px else round(edge_px / scale)
 
 
 def tissue_mask(thumbnail: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -1,0 +1,199 @@
+"""A frame decodes to the right pixels or not at all."""
+
+from dataclasses import replace
+
+import cv2
+import imagecodecs
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from models.domain.errors import FrameUndecodable, PixelsUnsupported
+from models.domain.patch import EncodedFrame
+from models.imaging.decode import decode_frame
+from models.imaging.syntax import CODEC_OF_SYNTAX, EXPLICIT_LITTLE_ENDIAN, JPEG_2000, JPEG_BASELINE, Codec
+from tests.services.memory_slide import make_level
+from tests.unit.models.imaging.frames import SIDE, SYNTAXES, encoded, jpeg, jpeg_rgb, picture
+
+_LEVEL = make_level(SIDE, SIDE, frame_px=SIDE)
+_UNKNOWN = {Codec.HTJ2K, Codec.RLE}
+_LOSSLESS = [codec for codec in Codec if codec not in {*_UNKNOWN, Codec.JPEG}]
+
+
+def _decode(data: bytes, syntax: str = "", photometric: str = "RGB") -> NDArray[np.uint8]:
+    return decode_frame(EncodedFrame(0, data, syntax), replace(_LEVEL, photometric=photometric))
+
+
+def _distance(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    return float(np.abs(one.astype(float) - other.astype(float)).mean())
+
+
+@pytest.mark.parametrize("codec", [codec for codec in Codec if codec not in _UNKNOWN])
+def test_cut_off_frames_are_errors(codec: Codec) -> None:
+    """A frame that lacks its end, by a byte or by a lot, is never filled up with anything."""
+    data = encoded(codec)
+    for length in (1, 30, len(data) // 4, len(data) // 2, len(data) - 20, len(data) - 2, len(data) - 1):
+        for syntax in SYNTAXES[codec]:
+            with pytest.raises((FrameUndecodable, PixelsUnsupported)) as caught:
+                _decode(data[:length], syntax)
+            assert caught.type is FrameUndecodable
+
+
+@pytest.mark.parametrize("app14", [True, False])
+@pytest.mark.parametrize("letters", [True, False])
+@pytest.mark.parametrize("missing", [2, 20, 300])
+def test_cut_off_rgb_jpeg_is_an_error(missing: int, *, app14: bool, letters: bool) -> None:
+    """RGB JPEG takes another way through the code, and fails there just as well."""
+    data = jpeg_rgb(picture(), app14=app14, letters=letters)
+    with pytest.raises(FrameUndecodable, match="cut off"):
+        _decode(data[:-missing], JPEG_BASELINE)
+
+
+@pytest.mark.parametrize("syntax", ["", *CODEC_OF_SYNTAX])
+def test_empty_frame_is_an_error(syntax: str) -> None:
+    """No bytes are no pixels, whatever they are announced as; the message counts from 1 as DICOM does."""
+    with pytest.raises(FrameUndecodable, match="Frame 8 is empty"):
+        decode_frame(EncodedFrame(7, b"", syntax), _LEVEL)
+
+
+@pytest.mark.parametrize("syntax", [uid for uid, codec in CODEC_OF_SYNTAX.items() if codec not in _UNKNOWN])
+@given(data=st.binary(min_size=1, max_size=200))
+def test_garbage_is_an_error(syntax: str, data: bytes) -> None:
+    """Bytes that mean nothing are an error of ours and nothing else."""
+    for body in (data, b"\xff\xd8\xff" + data, b"<html><body>502</body></html>"):
+        with pytest.raises((FrameUndecodable, PixelsUnsupported)):
+            _decode(body, syntax)
+
+
+@pytest.mark.parametrize("side", [SIDE // 2, SIDE - 1, SIDE + 1, 1])
+@pytest.mark.parametrize("codec", [codec for codec in Codec if codec not in _UNKNOWN])
+def test_frames_of_another_size_are_errors(codec: Codec, side: int) -> None:
+    """Whole frames that are not as large as the metadata promise are refused, not cropped or padded."""
+    level = make_level(side, side, frame_px=side)
+    with pytest.raises(FrameUndecodable):
+        decode_frame(EncodedFrame(0, encoded(codec), SYNTAXES[codec][0]), level)
+
+
+@pytest.mark.parametrize("extra", [-1, 1, 2, SIDE * 3])
+def test_native_frames_of_another_length_are_errors(extra: int) -> None:
+    """Uncompressed pixels that are a byte short or too long are refused."""
+    data = picture().tobytes()
+    with pytest.raises(FrameUndecodable):
+        _decode((data + bytes(SIDE * 3))[: len(data) + extra], EXPLICIT_LITTLE_ENDIAN)
+
+
+@pytest.mark.parametrize("codec", sorted(_UNKNOWN))
+def test_unknown_compressions_are_refused(codec: Codec) -> None:
+    """HTJ2K and RLE are named in a refusal, under any header."""
+    for syntax in ("", *SYNTAXES[codec], JPEG_BASELINE):
+        with pytest.raises(PixelsUnsupported, match=codec.value):
+            _decode(encoded(codec), syntax)
+
+
+def test_bytes_of_no_known_kind_are_refused() -> None:
+    """Neither header nor bytes say what they are: nothing is guessed."""
+    with pytest.raises(PixelsUnsupported, match="neither header nor bytes"):
+        _decode(b"no such thing", "1.2.3")
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "ARGB"])
+def test_other_colour_models_are_refused(photometric: str) -> None:
+    """Greyscale, fluorescence and palettes are not turned into colours."""
+    with pytest.raises(PixelsUnsupported, match=photometric):
+        _decode(picture().tobytes(), EXPLICIT_LITTLE_ENDIAN, photometric)
+
+
+@pytest.mark.parametrize("photometric", ["YBR_FULL", "YBR_FULL_422"])
+@pytest.mark.parametrize("codec", [Codec.JPEG_LS, Codec.JPEG_LOSSLESS, Codec.JPEG_2000])
+def test_luminance_that_the_decoder_leaves_alone_is_refused(codec: Codec, photometric: str) -> None:
+    """Codecs that give back what was put in would pass luminance and chroma off as red, green and blue."""
+    with pytest.raises(PixelsUnsupported, match=photometric):
+        _decode(encoded(codec), photometric=photometric)
+
+
+def test_native_luminance_is_refused() -> None:
+    """Uncompressed YBR is not taken for RGB."""
+    with pytest.raises(PixelsUnsupported, match="YBR_FULL"):
+        _decode(picture().tobytes(), EXPLICIT_LITTLE_ENDIAN, "YBR_FULL")
+
+
+def test_deeper_samples_are_refused() -> None:
+    """Sixteen bits are not squeezed into eight."""
+    deep = bytes(imagecodecs.jpeg2k_encode(picture().astype(np.uint16) * 257, codecformat="j2k"))
+    with pytest.raises(FrameUndecodable, match="uint16"):
+        _decode(deep, JPEG_2000)
+
+
+@pytest.mark.parametrize("codec", _LOSSLESS)
+def test_lossless_codecs_give_every_pixel_back(codec: Codec) -> None:
+    """What was encoded without loss comes back to the bit, from bytes and from views, padded or not."""
+    data = encoded(codec)
+    for syntax in ("", *SYNTAXES[codec]):
+        found = _decode(data, syntax)
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, picture())
+        view = decode_frame(EncodedFrame(0, memoryview(data), syntax), _LEVEL)
+        assert np.array_equal(view, picture())
+
+
+@pytest.mark.parametrize("codec", [codec for codec in Codec if codec not in {*_UNKNOWN, Codec.NATIVE}])
+def test_padding_after_a_frame_is_harmless(codec: Codec) -> None:
+    """A fragment's even length costs a byte, which changes nothing."""
+    data = encoded(codec)
+    assert np.array_equal(_decode(data + b"\0"), _decode(data))
+
+
+@pytest.mark.parametrize("photometric", ["YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", ""])
+@pytest.mark.parametrize("syntax", ["", JPEG_BASELINE, EXPLICIT_LITTLE_ENDIAN])
+def test_jpeg_gives_the_colours(photometric: str, syntax: str) -> None:
+    """A scanner's JPEG is close to what was encoded, whatever the header calls it."""
+    assert _distance(_decode(jpeg(picture()), syntax, photometric), picture()) < 2
+
+
+@pytest.mark.parametrize("app14", [True, False])
+@pytest.mark.parametrize("letters", [True, False])
+def test_rgb_jpeg_gives_the_colours(*, app14: bool, letters: bool) -> None:
+    """An RGB JPEG has its colours with the marks of one and without, as the metadata say (facts/dicom.md 5, row 7)."""
+    data = jpeg_rgb(picture(), app14=app14, letters=letters)
+    assert _distance(_decode(data, JPEG_BASELINE, "RGB"), picture()) < 2
+
+
+def test_the_marks_matter() -> None:
+    """The unmarked file really is one that a decoder left to itself gets wrong."""
+    data = jpeg_rgb(picture(), app14=False, letters=False)
+    alone = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert _distance(alone, picture()) > 20
+
+
+def test_subsampled_jpeg_is_what_opencv_makes_of_it() -> None:
+    """The decoder is EZ-WSI's: not one pixel differs, for either subsampling."""
+    for subsampling in ("422", "420"):
+        data = bytes(imagecodecs.jpeg8_encode(picture(), level=80, subsampling=subsampling))
+        expected = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        assert np.array_equal(_decode(data, JPEG_BASELINE, "YBR_FULL_422"), expected)
+
+
+def test_odd_native_frame_with_its_padding() -> None:
+    """A frame of odd length may have one padding byte, or none."""
+    level = make_level(3, 3, frame_px=3)
+    pixels = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
+    for data in (pixels.tobytes(), pixels.tobytes() + b"\0"):
+        assert np.array_equal(decode_frame(EncodedFrame(0, data, EXPLICIT_LITTLE_ENDIAN), level), pixels)
+
+
+@pytest.mark.parametrize("start", [b"\xff\xd8\xff", b"\xff\x0a"])
+def test_native_frame_that_begins_like_a_file(start: bytes) -> None:
+    """A nearly white pixel at the corner makes no JPEG of a native frame."""
+    data = start + picture().tobytes()[len(start) :]
+    found = _decode(data, EXPLICIT_LITTLE_ENDIAN)
+    assert found.tobytes() == data
+
+
+def test_orientation_in_a_file_is_ignored() -> None:
+    """An Exif orientation does not turn a tile."""
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    data = jpeg(picture())
+    turned = data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
+    assert np.array_equal(_decode(turned, JPEG_BASELINE, "YBR_FULL"), _decode(data, JPEG_BASELINE, "YBR_FULL"))
