@@ -59,7 +59,7 @@ def parse(body: bytes, content_type: str, label: str) -> list[Part]:
         return [Part(content_type, memoryview(body))]
     if not params.get("boundary"):
         raise ResponseInvalid(f"The {label} answered with a multipart body without a boundary.")
-    delimiter = b"--" + params["boundary"].encode("latin-1")
+    delimiter = b"--" + params["boundary"].encode("latin-1", "replace")
     start = body.find(delimiter)
     if start < 0:
         raise _torn(label)

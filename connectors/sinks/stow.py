@@ -8,7 +8,6 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from io import BytesIO
-from typing import Any
 
 import pydicom
 import pydicom.errors
@@ -24,9 +23,19 @@ from connectors.endpoints import Endpoint, Endpoints
 from connectors.http import error_of, retrying, translated
 from connectors.protocols import Result
 from models.domain.embedding import Output
-from models.domain.errors import EndpointError, SeriesNotFound, StoreMismatch, StoreRefused
+from models.domain.errors import (
+    EndpointBusy,
+    EndpointError,
+    ResponseInvalid,
+    SeriesNotFound,
+    StoreMismatch,
+    StoreRefused,
+)
 from models.domain.request import OutputSpec
 from models.domain.slide import SlideRef
+
+# What taking an answer apart raises; the client parses JSON and XML (SyntaxError) itself.
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, SyntaxError)
 
 # It writes Study and SOP Instance UIDs at every level from DEBUG to ERROR.
 logging.getLogger("dicomweb_client").setLevel(logging.CRITICAL + 1)
@@ -107,15 +116,17 @@ class StowSink:
         return True
 
     def _send(self, dataset: pydicom.Dataset) -> None:
-        def attempt() -> Any:
-            try:
-                with translated(self._label):
-                    return self._client.store_instances([dataset], self._study_uid)
-            except requests.HTTPError as exc:
-                return self._judge(exc.response)
+        def attempt() -> None:
+            with translated(self._label):
+                try:
+                    answer = self._client.store_instances([dataset], self._study_uid)
+                except requests.HTTPError as exc:
+                    answer = self._judge(exc.response)
+                except _UNREADABLE:
+                    answer = pydicom.Dataset()  # it says yes in words of its own: reading back tells
+            self._refuse_failed(answer)
 
-        answer = retrying(attempt)
-        self._refuse_failed(answer)
+        retrying(attempt)
 
     def _judge(self, response: requests.Response) -> pydicom.Dataset:
         """Return what a failing answer says of each instance, or raise what its status means."""
@@ -123,23 +134,32 @@ class StowSink:
         if status in {400, 409}:
             try:
                 answer = pydicom.Dataset.from_json(response.json())
-            except (ValueError, TypeError, KeyError, AttributeError, requests.RequestException):
+            except _UNREADABLE:
                 answer = pydicom.Dataset()
             if status == 409 or "FailedSOPSequence" in answer:
                 return answer  # refused, or there already: reading back tells which
-            raise StoreRefused(f"The {self._label} refused the object ({status}): does it accept this kind?")
-        raise error_of(status, self._label, response.headers.get("Retry-After"))
+        error = error_of(status, self._label, response.headers.get("Retry-After"))
+        if isinstance(error, ResponseInvalid) and status >= 400:
+            raise StoreRefused(f"The {self._label} refused the object ({status}): does it accept this kind and size?")
+        raise error
 
     def _refuse_failed(self, answer: pydicom.Dataset) -> None:
-        failed = answer.get("FailedSOPSequence") or []
-        reasons = {int(item.get("FailureReason") or 0) for item in failed}
-        already = {0x0111, 45070}  # duplicate SOP instance: PS3.4 B.2.3; Azure's own number for it
-        if reasons - already:
-            codes = ", ".join(f"{reason:04X}H" for reason in sorted(reasons))
+        reasons = _failure_reasons(answer) - {0x0111, 45070}  # there already: PS3.4 B.2.3; Azure's own number for it
+        codes = ", ".join(f"{reason:04X}H" for reason in sorted(reasons))
+        if reasons and all(0xA700 <= reason <= 0xA7FF for reason in reasons):  # out of resources: PS3.4 B.2.3
+            raise EndpointBusy(f"The {self._label} is out of resources for the object (failure reason {codes}).")
+        if reasons:
             raise StoreRefused(
                 f"The {self._label} refused the object (failure reason {codes}, PS3.18 table 10.5.3-2): "
                 "does it accept this kind?"
             )
+
+
+def _failure_reasons(answer: pydicom.Dataset) -> set[int]:
+    try:
+        return {int(item.get("FailureReason") or 0) for item in answer.get("FailedSOPSequence") or []}
+    except _UNREADABLE:
+        return {0}
 
 
 def _objects(result: Result) -> Iterator[tuple[str, pydicom.Dataset]]:

@@ -75,6 +75,8 @@ class DicomFilesSource:
             self.ez_wsi = dicom_slide.LocalDicomSlide(interface)
         except ez_wsi_errors.EZWsiError as exc:
             raise NotASlide(f"EZ-WSI cannot open {location.name} ({type(exc).__name__}).") from exc
+        except (AttributeError, KeyError, ValueError, TypeError, EOFError) as exc:  # it reads the pixel data, too
+            raise SourceUnreadable(f"{location.name} is damaged DICOM ({type(exc).__name__}).") from exc
         self._slide = slide_of(
             self.ez_wsi.levels, ref, safe_name(location.stem if location.is_file() else location.name), selected.notes
         )

@@ -1,0 +1,165 @@
+"""Files are there whole or not at all, and a sink knows whether they still are."""
+
+import errno
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from connectors.endpoints import Endpoints
+from connectors.sinks import files
+from connectors.sinks.files import FilesSink, open_sink, put
+from connectors.table import matrix_of
+from models.domain.errors import ExtraMissing, OutputUnwritable
+from models.domain.request import OutputSpec
+from models.domain.slide import SlideRef
+from tests.unit.connectors.dicom.results import make_result, rich_header
+
+
+@pytest.fixture(params=["write", "flush to disk", "replace"])
+def full_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk be full at one of the steps."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if request.param == "write":
+        opened = Path.open
+
+        def open_full(path: Path, mode: str = "r") -> object:
+            file = opened(path, mode)
+            if "x" in mode:
+                file.close()
+                fail()
+            return file
+
+        monkeypatch.setattr(Path, "open", open_full)
+    elif request.param == "flush to disk":
+        monkeypatch.setattr(files.os, "fsync", fail)
+    else:
+        monkeypatch.setattr(Path, "replace", fail)
+
+
+@pytest.mark.usefixtures("full_disk")
+@pytest.mark.parametrize("before", [None, b"the result of last week"])
+def test_a_full_disk_leaves_nothing_new(tmp_path: Path, before: bytes | None) -> None:
+    """What fails leaves neither a part of a file nor a temporary one, and does not harm what was there."""
+    path = tmp_path / "slide.parquet"
+    if before is not None:
+        path.write_bytes(before)
+    with pytest.raises(OutputUnwritable, match="No space"):
+        put(str(path), b"new")
+    assert [one.name for one in tmp_path.iterdir()] == ([] if before is None else [path.name])
+    assert before is None or path.read_bytes() == before
+
+
+def test_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between writing and renaming leaves no temporary file."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        put(str(tmp_path / "slide.parquet"), b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    """A folder that cannot be made is named, without the path to it."""
+    (tmp_path / "out").write_bytes(b"")
+    for folder in (tmp_path / "out", tmp_path / "out" / "deeper"):
+        with pytest.raises(OutputUnwritable, match=folder.name) as caught:
+            FilesSink(str(folder), dicom=False).write(make_result(2, 3, None))
+        assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_target_that_is_a_folder(tmp_path: Path) -> None:
+    """A folder in the place of the file is left alone."""
+    (tmp_path / "slide.parquet").mkdir()
+    with pytest.raises(OutputUnwritable):
+        put(str(tmp_path / "slide.parquet"), b"new")
+    assert [one.name for one in tmp_path.iterdir()] == ["slide.parquet"]
+
+
+def test_a_bucket_that_does_not_take_it() -> None:
+    """An unknown kind of URI, or a bucket that raises what it likes, is an error of ours."""
+    with pytest.raises(OutputUnwritable):
+        put("nosuchscheme://bucket/x.parquet", b"new")
+
+
+def test_a_bucket_whose_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who lacks the library for a bucket is told which extra brings it."""
+
+    def not_installed(*_: object) -> None:
+        raise ImportError("Please install gcsfs")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", not_installed)
+    with pytest.raises(ExtraMissing, match=r"slidewire\[files\]"):
+        put("gs://bucket/x.parquet", b"new")
+
+
+def test_outputs_are_what_was_written(tmp_path: Path) -> None:
+    """Table, annotations, report and picture lie under the result's name, with the digests that are told."""
+    result = replace(make_result(3, 4, rich_header()), picture=b"\x89PNG")
+    outputs = FilesSink(f"{tmp_path}/new/", dicom=True).write(result)
+    assert {output.kind for output in outputs} == {"parquet", "annotations", "report", "picture"}
+    assert sorted(output.uri for output in outputs) == sorted(map(str, (tmp_path / "new").iterdir()))
+    for output in outputs:
+        content = Path(output.uri).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == output.sha256
+        assert Path(output.uri).name.startswith(result.name)
+        assert bool(output.instance_uid) == (output.kind in {"annotations", "report"})
+
+
+def test_writing_again_changes_nothing(tmp_path: Path) -> None:
+    """The same result gives the same outputs and the same bytes."""
+    result = make_result(3, 4, rich_header())
+    sink = FilesSink(str(tmp_path), dicom=True)
+    first = sink.write(result)
+    contents = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sink.write(result) == first
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == contents
+
+
+def test_a_result_of_no_patches(tmp_path: Path) -> None:
+    """A slide without tissue leaves an empty table and a report, and no annotations of nothing."""
+    outputs = FilesSink(str(tmp_path), dicom=True).write(make_result(0, 4, rich_header()))
+    assert [output.kind for output in outputs] == ["parquet", "report"]
+    assert matrix_of(Path(outputs[0].uri).read_bytes()).shape == (0, 4)
+
+
+@pytest.mark.parametrize("change", ["gone", "shorter", "other"])
+def test_what_was_changed_is_not_held(tmp_path: Path, change: str) -> None:
+    """A file that is gone, cut off or altered by one byte is no longer the output."""
+    sink = FilesSink(str(tmp_path), dicom=False)
+    [output] = sink.write(make_result(3, 4, None))
+    path = Path(output.uri)
+    assert sink.holds(output)
+    content = path.read_bytes()
+    if change == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content[:-1] + (b"" if change == "shorter" else bytes([content[-1] ^ 1])))
+    assert not sink.holds(output)
+
+
+def test_a_bucket_holds_what_it_was_given() -> None:
+    """The same holds for URIs, with the file system in memory."""
+    sink = FilesSink("memory://bucket/prefix", dicom=False)
+    [output] = sink.write(make_result(2, 3, None))
+    assert output.uri.startswith("memory://bucket/prefix/")
+    assert sink.holds(output)
+    fsspec.filesystem("memory").pipe_file(output.uri, b"other")
+    assert not sink.holds(output)
+    assert not sink.holds(replace(output, uri="nosuchscheme://x"))
+
+
+def test_no_folder_no_sink() -> None:
+    """A request that only writes back to the PACS opens no such sink."""
+    ref = SlideRef("image", "slide.png")
+    assert open_sink(OutputSpec(write_back=True), ref, Endpoints()) is None
+    assert isinstance(open_sink(OutputSpec("out"), ref, Endpoints()), FilesSink)
