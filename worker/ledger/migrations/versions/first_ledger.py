@@ -8,6 +8,13 @@ down_revision = None
 
 
 def upgrade() -> None:
+    _create_job()
+    _create_shard()
+    _create_checkpoint()
+    _create_attempt()
+
+
+def _create_job() -> None:
     op.create_table(
         "job",
         sa.Column("serial", sa.Integer, autoincrement=True),
@@ -31,7 +38,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("key", name="uq_job_key"),
     )
     op.create_index("ix_job_state_serial", "job", ["state", "serial"])
-    _create_shard()
+
+
+def _create_checkpoint() -> None:
     op.create_table(
         "checkpoint",
         sa.Column("shard_id", sa.String(32)),
@@ -44,6 +53,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("shard_id", "first_batch", name="pk_checkpoint"),
         sa.ForeignKeyConstraint(["shard_id"], ["shard.id"], name="fk_checkpoint_shard_id_shard", ondelete="CASCADE"),
     )
+
+
+def _create_attempt() -> None:
     op.create_table(
         "attempt",
         sa.Column("id", sa.Integer, autoincrement=True),
