@@ -6,7 +6,7 @@ Every setting is here for a measured reason; the ledger, not the broker, is the 
 from typing import Any, Final
 
 from celery import Celery
-from kombu import Queue
+from kombu import Exchange, Queue
 
 QUEUES: Final = ("embed.interactive", "embed.std", "embed.backfill", "finalize")
 _VISIBILITY_S: Final = 3600
@@ -31,6 +31,7 @@ _SETTINGS: Final[dict[str, Any]] = {
     "task_acks_on_timeout": True,
     "worker_prefetch_multiplier": 1,
     "worker_concurrency": 1,
+    "worker_consumer": "worker.consumer:CarefulConsumer",  # Celery's own ends at the first malformed message
     "worker_pool": "solo",  # one process a device; a fork after torch or TensorFlow has started hangs
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "worker_soft_shutdown_timeout": 0,  # with the solo pool a soft shutdown loses the running message
@@ -66,4 +67,10 @@ def _settings(broker_url: str) -> dict[str, Any]:
 
 
 def _queue(name: str, *, quorum: bool) -> Queue:
-    return Queue(name, queue_arguments={"x-queue-type": "quorum", "x-delivery-limit": 20} if quorum else None)
+    # An exchange of its own: else all queues are bound to the default queue's, and a message could reach all four.
+    return Queue(
+        name,
+        Exchange(name),
+        routing_key=name,
+        queue_arguments={"x-queue-type": "quorum", "x-delivery-limit": 20} if quorum else None,
+    )

@@ -4,6 +4,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.table import matrix_of
 from models.domain.embedding import Output
 from models.domain.errors import JobCancelled, ResultNotFound, WorkFailed
 from models.domain.request import EmbedRequest
@@ -42,6 +47,11 @@ class EmbedResult:
         if found is None:
             raise ResultNotFound(f"The job left no {kind}; it left: {', '.join(o.kind for o in self.outputs)}.")
         return found
+
+    def matrix(self) -> NDArray[np.float32]:
+        """Return the embeddings (N, D) from the table, as it was written."""
+        with fsspec.open(self.output("parquet").uri, "rb") as file:
+            return matrix_of(file.read())
 
 
 def submit(installation: Installation, request: EmbedRequest) -> JobRecord:

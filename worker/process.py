@@ -9,7 +9,7 @@ from types import FrameType
 
 import structlog
 
-from models.domain.errors import LedgerUnavailable, SettingsInvalid
+from models.domain.errors import LedgerUnavailable, SettingsInvalid, SlidewireError
 from worker.doorbell import ring
 from worker.engine import Engine
 from worker.ledger import Ledger
@@ -111,6 +111,8 @@ def serve_broker(installation: Installation) -> None:
     ------
     SettingsInvalid
         The environment asks Celery for a shutdown that would lose the running message.
+    SlidewireError
+        Celery gave up though nobody asked it to.
     """
     if "REMAP_SIGTERM" in os.environ:
         raise SettingsInvalid("REMAP_SIGTERM makes Celery lose the running shard's message: unset it.")
@@ -131,7 +133,6 @@ def serve_broker(installation: Installation) -> None:
                 "--concurrency=1",
                 "--without-gossip",
                 "--without-mingle",
-                "--without-heartbeat",
                 "--loglevel=WARNING",
                 f"--hostname={installation.owner.replace('/', '-')}@slidewire",
                 f"--queues={','.join(QUEUES)}",
@@ -140,3 +141,5 @@ def serve_broker(installation: Installation) -> None:
     finally:
         sweeper.stop()
         engine.close()
+    if not cancellation.cancelled:
+        raise SlidewireError("The Celery worker ended by itself: look at the last lines of its log.")

@@ -25,7 +25,7 @@ def configure_logging(*, level: int = logging.INFO, as_json: bool | None = None)
     Parameters
     ----------
     level : int
-        Of our own messages; libraries speak from WARNING on.
+        Of our own messages; libraries speak from WARNING on, or from this level if it is higher.
     as_json : bool or None
         None: JSON unless standard error is a terminal.
     """
@@ -44,5 +44,6 @@ def configure_logging(*, level: int = logging.INFO, as_json: bool | None = None)
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Careful())
+    handler.setLevel(max(level, logging.WARNING))  # some libraries set the level of their own logger
     logging.captureWarnings(capture=True)  # warnings of pydicom print values
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)

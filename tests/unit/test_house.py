@@ -14,7 +14,7 @@ _MODULES = sorted(path for package in _PACKAGES for path in (_ROOT / package).rg
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # These modules are about Celery; whoever imports them wants it.
-_ABOUT_CELERY = {"worker.app", "worker.tasks"}
+_ABOUT_CELERY = {"worker.app", "worker.tasks", "worker.consumer"}
 
 # Alembic runs these itself, and finds them by file.
 _MIGRATIONS = _ROOT / "worker" / "ledger" / "migrations"

@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable
+from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -82,6 +83,11 @@ def _one(installation: "Installation", request: EmbedRequest, work: Work) -> dic
         return job_object(work(installation, request))
     except SlidewireError as exc:
         return failure_object(request.encoder, exc)
+    except Exception as exc:  # noqa: BLE001 - a bug of ours; its text may hold anything, where it is may be told
+        frame = extract_tb(exc.__traceback__)[-1]
+        where = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
+        error = SlidewireError(f"Slidewire itself failed ({type(exc).__name__} at {where}): please report it.")
+        return failure_object(request.encoder, error)
 
 
 def _submit_one(installation: "Installation", request: EmbedRequest) -> "JobRecord":

@@ -1,0 +1,47 @@
+"""Celery's consumer, made to survive messages that are none of ours.
+
+Celery 5.7 ends the worker when a message's body is no (args, kwargs, embed), and when an entry of a Redis list is
+no message at all. Whoever reaches the broker could stop the fleet so; here both are dropped.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from celery.worker.consumer import Consumer
+
+_log = structlog.get_logger(__name__)
+# What taking a message apart raises; what a task raises never comes here.
+_MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError)
+
+
+class CarefulConsumer(Consumer):  # type: ignore[misc]
+    """The consumer of ``slidewire worker`` (``worker_consumer``)."""
+
+    loop: Callable[..., Any]
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._loop = self.loop
+        self.loop = self._careful_loop
+
+    def create_task_handler(self, *arguments: Any, **named: Any) -> Callable[[Any], Any]:
+        """Return Celery's handler of messages, which drops what it cannot take apart."""
+        handle = super().create_task_handler(*arguments, **named)
+
+        def on_message(message: Any) -> Any:
+            try:
+                return handle(message)
+            except _MALFORMED as exc:
+                _log.warning("a malformed message was dropped", error=type(exc).__name__)
+                return message.reject_log_error(_log, self.connection_errors)
+
+        return on_message
+
+    def _careful_loop(self, *arguments: Any) -> Any:
+        try:
+            return self._loop(*arguments)
+        except _MALFORMED as exc:
+            _log.warning("an entry of the queue that is no message was dropped", error=type(exc).__name__)
+            # It is out of the list already; Celery connects anew and goes on.
+            raise ConnectionResetError("the connection is made anew after a malformed entry") from exc
