@@ -1,0 +1,163 @@
+"""Write-back into archives that refuse, lie, fail once, or hold something else already."""
+
+import json
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from tests.services.command import Said, Slidewire
+from tests.services.hostile import Answer, Asked, HostileServer, hostile_server
+from tests.services.pacs import SlideInPacs, fetch_instance
+
+_JSON = {"Content-Type": "application/dicom+json"}
+_ASK = ("--encoder", "pixel-grid", "--write-back")
+
+
+def _failed(reason: int) -> bytes:
+    """Return a STOW response that says an instance was not stored (PS3.18 10.5.3)."""
+    sop_class, sop, failure = "00081150", "00081155", "00081197"
+    item = {
+        sop_class: {"vr": "UI", "Value": ["1.2.840.10008.5.1.4.1.1.91.1"]},
+        sop: {"vr": "UI", "Value": ["1.2.3"]},
+        failure: {"vr": "US", "Value": [reason]},
+    }
+    return json.dumps({"00081198": {"vr": "SQ", "Value": [item]}}).encode()
+
+
+def _embed(slidewire: Slidewire, server: HostileServer, slide: SlideInPacs, *more: str) -> Said:
+    slidewire.environment["SLIDEWIRE_ENDPOINTS__PACS__URL"] = server.url
+    return slidewire("embed", slide.source, *_ASK, *more, "--json")
+
+
+def _refusing(answer: Answer) -> Callable[[Asked], Answer | None]:
+    return lambda asked: answer if asked.method == "POST" else None
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (Answer(400), "STORE_REFUSED"),
+        (Answer(400, b"<html>no</html>", {"Content-Type": "text/html"}), "STORE_REFUSED"),
+        (Answer(409), "STORE_REFUSED"),
+        (Answer(409, _failed(0xA900), _JSON), "STORE_REFUSED"),
+        (Answer(202, _failed(0xC000), _JSON), "STORE_REFUSED"),
+        (Answer(202, _failed(0x0122), _JSON), "STORE_REFUSED"),
+        (Answer(202, _failed(0xA700), _JSON), "ENDPOINT_BUSY"),
+        (Answer(413), "STORE_REFUSED"),
+        (Answer(415), "STORE_REFUSED"),
+        (Answer(200), "STORE_REFUSED"),
+        (Answer(200, b"{}", _JSON), "STORE_REFUSED"),
+        (Answer(200, b"not json", _JSON), "STORE_REFUSED"),
+        (Answer(200, b"no type"), "STORE_REFUSED"),
+        (Answer(200, b"<broken", {"Content-Type": "application/dicom+xml"}), "STORE_REFUSED"),
+        (Answer(200, b'{"00081198": {"vr": "LO", "Value": ["x"]}}', _JSON), "STORE_REFUSED"),
+        (Answer(403), "ACCESS_DENIED"),
+        (Answer(302, b"", {"Location": "http://127.0.0.1:1/"}), "STORE_REFUSED"),
+    ],
+    ids=lambda value: f"{value.status}-{value.body[-20:]!r}" if isinstance(value, Answer) else value,
+)
+def test_a_refusal_is_an_error(slidewire: Slidewire, pacs_slide: SlideInPacs, answer: Answer, code: str) -> None:
+    """Whatever way an archive says no, or says yes and has nothing: one line, and no report sent."""
+    before = pacs_slide.instances()
+    with hostile_server(_refusing(answer), pacs_slide.orthanc.dicomweb) as server:
+        said = _embed(slidewire, server, pacs_slide)
+    assert (said.rc, said.json["state"]) == (1, "failed"), said
+    assert said.json["error"]["code"] == code, said
+    assert said.json["outputs"] == []
+    assert said.stderr == f"slidewire: {code}: {said.json['error']['message']}\n"
+    assert pacs_slide.instances() == before
+    sent = [pydicom.dcmread(BytesIO(file)) for asked in server.stored for file in asked.objects]
+    assert {dataset.Modality for dataset in sent} == {"ANN"}
+    uids = (pacs_slide.slide.study_uid, pacs_slide.slide.series_uid, str(sent[0].SOPInstanceUID))
+    assert not [uid for uid in uids if uid in said.stderr]
+
+
+def test_a_server_that_fails_once_gets_all_of_it(slidewire: Slidewire, pacs_slide: SlideInPacs) -> None:
+    """After a 500 the whole object is sent again, and so is one of more than a chunk."""
+    failures = [Answer(500), Answer(503, b"", {"Retry-After": "0"})]
+    answer = lambda asked: failures.pop() if asked.method == "POST" and failures else None  # noqa: E731
+    with hostile_server(answer, pacs_slide.orthanc.dicomweb) as server:
+        said = _embed(slidewire, server, pacs_slide, "--stride-px", "48")
+    assert said.rc == 0, said
+    first, second, third, report = server.stored
+    assert first.body == second.body == third.body
+    assert len(first.body) > 1_000_000
+    assert "chunked" in first.headers.get("Transfer-Encoding", "")
+    assert report.body != third.body
+    assert len(pacs_slide.instances()) == len(pacs_slide.slide.levels) + 2
+
+
+def test_a_server_that_stores_and_then_fails_is_not_asked_twice(slidewire: Slidewire, pacs_slide: SlideInPacs) -> None:
+    """409 for an object that is there with our values (an answer that was lost) is success."""
+
+    def answer(asked: Asked) -> Answer | None:
+        if asked.method == "POST":
+            for file in asked.objects:
+                path = slidewire.folder / "sent.dcm"
+                path.write_bytes(file)
+                pacs_slide.orthanc.load(path)
+            return Answer(409)
+        return None
+
+    with hostile_server(answer, pacs_slide.orthanc.dicomweb) as server:
+        said = _embed(slidewire, server, pacs_slide)
+    assert said.rc == 0, said
+    assert len(server.stored) == 2
+
+
+def _changed(file: bytes) -> bytes:
+    """Return an annotations object with one number changed."""
+    dataset = pydicom.dcmread(BytesIO(file))
+    measurement = dataset.AnnotationGroupSequence[0].MeasurementsSequence[5]
+    values = measurement.MeasurementValuesSequence[0]
+    numbers = np.frombuffer(values.FloatingPointValues, "<f4").copy()
+    numbers[0] += 0.25
+    values.FloatingPointValues = numbers.tobytes()
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def test_a_server_that_holds_other_bytes_is_found_out(slidewire: Slidewire, pacs_slide: SlideInPacs) -> None:
+    """200 for an object that comes back with one number changed is STORE_MISMATCH."""
+    sent: dict[str, bytes] = {}
+
+    def answer(asked: Asked) -> Answer | None:
+        if asked.method == "POST":
+            [file] = asked.objects
+            sent[str(pydicom.dcmread(BytesIO(file)).SOPInstanceUID)] = _changed(file)
+            return Answer(200, b"{}", _JSON)
+        held = sent.get(asked.path.rpartition("/")[2])
+        if held is None:
+            return None
+        body = b"--edge\r\nContent-Type: application/dicom\r\n\r\n" + held + b"\r\n--edge--\r\n"
+        return Answer(200, body, {"Content-Type": 'multipart/related; type="application/dicom"; boundary=edge'})
+
+    with hostile_server(answer, pacs_slide.orthanc.dicomweb) as server:
+        said = _embed(slidewire, server, pacs_slide)
+    assert (said.rc, said.json["error"]["code"]) == (1, "STORE_MISMATCH"), said
+    assert len(server.stored) == 1, "no report on what is not there"
+
+
+def test_other_values_in_the_archive_are_not_overwritten(
+    slidewire: Slidewire, pacs_slide: SlideInPacs, tmp_path: Path
+) -> None:
+    """Orthanc holds our UID with another number: STORE_MISMATCH, both stay as they are; export notices, too."""
+    files = slidewire.beside("files").done(
+        "embed", pacs_slide.url, "--encoder", "pixel-grid", "--out", "out", "--dicom"
+    )
+    ours = files.output("annotations")
+    foreign = tmp_path / "foreign.dcm"
+    foreign.write_bytes(_changed(Path(ours["uri"]).read_bytes()))
+    pacs_slide.orthanc.load(foreign)
+    before = pacs_slide.instances()
+    for _ in range(2):
+        slidewire.failed("STORE_MISMATCH", "embed", pacs_slide.url, *_ASK)
+    assert pacs_slide.instances() == before
+    assert fetch_instance(pacs_slide.orthanc, f"/{ours['instance_uid']}") == foreign.read_bytes()
+    slidewire.failed("RESULT_CORRUPT", "export", pacs_slide.url, "--out", "back.parquet")
+    assert not (slidewire.folder / "back.parquet").exists()
