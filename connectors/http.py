@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 import google.auth.exceptions
 import requests
@@ -15,12 +16,13 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from connectors.credentials import factory_of
-from connectors.endpoints import Endpoint
+from connectors.endpoints import Endpoint, lies_under
 from models.domain.errors import (
     AccessDenied,
     EndpointBusy,
     EndpointError,
     EndpointFailed,
+    EndpointNotAllowed,
     EndpointUnreachable,
     ResponseInvalid,
     SettingsInvalid,
@@ -108,6 +110,7 @@ class HttpSession(requests.Session):
         self.endpoint = endpoint
         self.credential_factory = factory_of(endpoint.credentials)
         self._limits = endpoint.timeouts
+        self._origin = urlunsplit((*urlsplit(endpoint.url)[:2], "", "", ""))
         self._slots = threading.BoundedSemaphore(endpoint.connections)
         self.auth = self._authorise  # also keeps requests from looking into ~/.netrc
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=endpoint.connections, pool_block=True)
@@ -127,7 +130,9 @@ class HttpSession(requests.Session):
         return prepared
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Send one request with the endpoint's timeouts, never following a redirect to elsewhere."""
+        """Send one request with the endpoint's timeouts, to this server only: nobody else sees its credentials."""
+        if not lies_under(request.url or "", self._origin):
+            raise EndpointNotAllowed(f"The {self.endpoint.label} refers to another address; it is not followed there.")
         kwargs["allow_redirects"] = False
         if kwargs.get("timeout") is None:
             kwargs["timeout"] = (self._limits.connect_s, self._limits.read_s)

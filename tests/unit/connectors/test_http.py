@@ -21,6 +21,7 @@ from models.domain.errors import (
     EndpointBusy,
     EndpointError,
     EndpointFailed,
+    EndpointNotAllowed,
     EndpointUnreachable,
     ResponseInvalid,
     SettingsInvalid,
@@ -288,6 +289,21 @@ def test_token_goes_to_the_server_and_netrc_does_not(
     headers = {name.lower(): value for name, value in server.asked[0].headers.items()}
     assert headers["authorization"] == f"Bearer {_TOKEN}"
     assert headers["accept"] == "application/dicom+json"
+
+
+def test_missing_bundle(tmp_path: Path) -> None:
+    """A ca_bundle that is not there is said at once, not as a broken connection."""
+    with pytest.raises(SettingsInvalid, match="ca_bundle"):
+        HttpSession(Endpoint("https://127.0.0.1", ca_bundle=tmp_path / "nothing.pem"))
+
+
+def test_nobody_else_is_asked(server: StrictServer) -> None:
+    """An address of another server, such as a BulkDataURI may hold, is not followed, with or without a token."""
+    session = HttpSession(Endpoint("http://127.0.0.1:1/dicom-web", name="pacs"))
+    with pytest.raises(EndpointNotAllowed, match="another address"):
+        session.fetch(f"{server.url}/bulk/1", "*/*")
+    assert server.asked == []
+    session.close()
 
 
 def test_bodies_come_whole_over_one_connection(server: StrictServer, session: HttpSession) -> None:
