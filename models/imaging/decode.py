@@ -1,10 +1,11 @@
 """An encoded frame becomes RGB pixels, or an error; never something in between."""
 
+import re
 from collections.abc import Callable
 
-import cv2
 import imagecodecs
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from models.domain.errors import FrameUndecodable, PixelsUnsupported
@@ -28,10 +29,14 @@ _DECODERS: dict[Codec, Callable[[bytes], object]] = {
     Codec.JPEG_LS: imagecodecs.jpegls_decode,
     Codec.JPEG_XL: imagecodecs.jpegxl_decode,
 }
-# Of a cut-off file, the decoders of the first two make up the rest, and that of JPEG-LS takes seconds to notice.
-_ENDED = {Codec.JPEG, Codec.JPEG_LOSSLESS, Codec.JPEG_LS}
+# Of a cut-off file, the decoder of the first makes up the rest, and that of the second takes seconds to notice.
+_ENDED = {Codec.JPEG_LOSSLESS, Codec.JPEG_LS}
 _APP14, _START_OF_SCAN, _START_OF_FRAME = 0xEE, 0xDA, {0xC0, 0xC1, 0xC2}
-_END_OF_IMAGE = b"\xff\xd9"
+_START_OF_IMAGE, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"
+_ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"  # version 100, no flags, no colour transform
+# What libjpeg remarks on without a pixel being lost, and what it says of a file that just lacks its last marker.
+_HARMLESS = ("Invalid SOS", "unknown JFIF", "Unknown Adobe", "Inconsistent progression")
+_NO_END, _LEFT_OVER = "Premature end", re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 
 def decode_frame(frame: EncodedFrame, level: Level) -> NDArray[np.uint8]:
@@ -64,7 +69,7 @@ def decode_frame(frame: EncodedFrame, level: Level) -> NDArray[np.uint8]:
     )
     try:
         pixels = _decode(codec, frame.data, shape, level.photometric)
-    except (ValueError, RuntimeError, cv2.error) as exc:
+    except (ValueError, RuntimeError) as exc:
         raise damaged from exc
     if pixels is None:
         raise damaged
@@ -95,15 +100,38 @@ def _decode(
         return None
     if codec is Codec.JPEG:
         if photometric == "RGB" and _is_unmarked_rgb(data):
-            return np.asarray(imagecodecs.jpeg8_decode(bytes(data), colorspace="RGB", outcolorspace="RGB"))
-        # The decoder EZ-WSI uses; None for a torn file.
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+            data = _START_OF_IMAGE + _ADOBE_RGB + bytes(data[2:])
+        return _decode_jpeg(data)
     if codec is Codec.NATIVE:
         count = shape[0] * shape[1] * shape[2]
         if len(data) not in (count, count + count % 2):
             return None
         return np.frombuffer(data, np.uint8, count=count).reshape(shape)
     return np.asarray(_DECODERS[codec](bytes(data)))
+
+
+def _decode_jpeg(data: bytes | memoryview) -> NDArray[np.uint8]:
+    """Decode baseline and extended JPEG with libjpeg-turbo, where a remark on lost data is an error.
+
+    OpenCV and Pillow return whatever libjpeg made up for damaged or missing data, grey or smeared; their pixels of
+    whole frames are the same to the bit.
+    """
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=True))
+    except ValueError as exc:
+        remark = str(exc)
+        if _NO_END in remark and _END_OF_IMAGE not in bytes(data[-3:]):
+            return np.asarray(simplejpeg.decode_jpeg(bytes(data) + _END_OF_IMAGE, "RGB", strict=True))
+        if any(known in remark for known in _HARMLESS) or _is_padding(data, remark):
+            return np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=False))
+        raise
+
+
+def _is_padding(data: bytes | memoryview, remark: str) -> bool:
+    """Whether what is left over before the end marker is padding; left-over data mean that some were misread."""
+    found = _LEFT_OVER.search(remark)
+    end = bytes(data).rfind(_END_OF_IMAGE)
+    return found is not None and set(bytes(data[end - int(found[1]) : end])) in ({0x00}, {0xFF})
 
 
 def _has_end(data: bytes | memoryview) -> bool:
