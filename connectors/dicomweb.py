@@ -43,11 +43,18 @@ class DicomWeb(dicom_web_interface.DicomWebInterface):  # type: ignore[misc]
     Parameters
     ----------
     endpoint : Endpoint
+
+    Attributes
+    ----------
+    session : HttpSession
+    mislabelled : set of str
+        What the server said of frames that their bytes contradict; for the notes of a slide.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.session = HttpSession(endpoint)
         super().__init__(self.session.credential_factory)
+        self.mislabelled: set[str] = set()
 
     def metadata(self, path: Any) -> list[Any]:
         """Return the DICOM JSON of a series or instance, from WADO-RS ``/metadata`` (PS3.18 10.4.1.1.2)."""
@@ -85,7 +92,12 @@ class DicomWeb(dicom_web_interface.DicomWebInterface):  # type: ignore[misc]
         path = dicom_path.FromPath(series_path, instance_uid=value(item, SOP_INSTANCE))
         [part] = self.frame_parts(path, [1], AS_STORED)
         native_bytes = int(value(item, "00280010")) * int(value(item, "00280011")) * 3
-        syntax, _ = settle(multipart.transfer_syntax_of(part.content_type), part.data, native_bytes)
+        declared = multipart.transfer_syntax_of(part.content_type)
+        syntax, kept = settle(declared, part.data, native_bytes)
+        if declared and not kept:
+            self.mislabelled.add(
+                f"the server labels frames {declared}, and their bytes are {syntax}: they were believed"
+            )
         return syntax
 
     def frame_parts(self, instance_path: Any, numbers: Sequence[int], syntax: str) -> list[multipart.Part]:

@@ -34,7 +34,8 @@ class DicomWebSource:
             self.ez_wsi = dicom_slide.DicomSlide(self._web, path, instances=self._web.objects_of(selected, path))
         except ez_wsi_errors.EZWsiError as exc:
             raise NotASlide(f"EZ-WSI cannot open the series ({type(exc).__name__}).") from exc
-        self._slide = slide_of(self.ez_wsi.levels, ref, ref.series_uid, selected.notes)
+        notes = (*selected.notes, *sorted(self._web.mislabelled))
+        self._slide = slide_of(self.ez_wsi.levels, ref, ref.series_uid, notes)
 
     @property
     def slide(self) -> Slide:

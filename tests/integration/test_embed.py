@@ -20,6 +20,7 @@ from PIL import Image
 from models.encoders.pixel_grid import MODEL
 from tests.services.command import PROGRAM, Slidewire
 from tests.services.gcs import GcsServer
+from tests.services.hostile import Answer, Asked, hostile_server, passed_on
 from tests.services.orthanc import Orthanc
 from tests.services.pacs import SlideInPacs, assert_valid, fetch_instance, load
 from tests.services.slides import SlideOnDisk
@@ -315,3 +316,25 @@ def test_without_json_a_person_reads_lines(slidewire: Slidewire, cmu_slide: Slid
     assert first.startswith("succeeded: ")
     assert second.split()[0] == "parquet"
     assert Path(second.split()[1]).is_file()
+
+
+def test_frames_that_are_mislabelled(slidewire: Slidewire, pacs_slide: SlideInPacs) -> None:
+    """A server that calls JPEG frames JPEG 2000 (dcm4chee does) is not believed, and the result says so."""
+
+    def mislabel(asked: Asked) -> Answer | None:
+        if "/frames/" not in asked.path:
+            return None
+        true = passed_on(asked, pacs_slide.orthanc.dicomweb)
+        return Answer(
+            true.status, true.body.replace(b"1.2.840.10008.1.2.4.50", b"1.2.840.10008.1.2.4.90"), true.headers
+        )
+
+    honest = slidewire.done("embed", pacs_slide.url, *_GRID, "--out", "honest").output("parquet")
+    with hostile_server(mislabel, pacs_slide.orthanc.dicomweb) as server:
+        lying = server.url + pacs_slide.url.removeprefix(pacs_slide.orthanc.dicomweb)
+        said = slidewire.done("embed", lying, *_GRID, "--out", "lied-to").output("parquet")
+    (true_about, true_table), (about, table) = (_table(output["uri"]) for output in (honest, said))
+    assert table["embedding"].equals(true_table["embedding"])
+    assert true_about["notes"] == []
+    [note] = about["notes"]
+    assert "1.2.840.10008.1.2.4.90" in note

@@ -97,7 +97,7 @@ def _handler(
             headers = {name.title(): value for name, value in self.headers.items()}
             asked = Asked(self.command, self.path, headers, self._body())
             server.asked.append(asked)
-            said = answer(asked) or _passed_on(asked, upstream)
+            said = answer(asked) or passed_on(asked, upstream)
             self.send_response(said.status)
             for name, value in {"Content-Length": str(len(said.body)), **said.headers}.items():
                 self.send_header(name, value)
@@ -122,7 +122,8 @@ def _handler(
     return Handler
 
 
-def _passed_on(asked: Asked, upstream: str) -> Answer:
+def passed_on(asked: Asked, upstream: str) -> Answer:
+    """Return what the real server says."""
     kept = {name: value for name, value in asked.headers.items() if name in {"Accept", "Content-Type"}}
     url = upstream + asked.path.removeprefix("/dicom-web")
     given = requests.request(asked.method, url, data=asked.body, headers=kept, timeout=_TIMEOUT_S)
