@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import pickle
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -348,3 +349,26 @@ def test_a_cancelled_job_stops(slidewire: Slidewire, cmu_slide: SlideOnDisk) -> 
     slidewire.wait_for(job, "cancelled")
     assert not (slidewire.folder / "out").exists()
     assert worker.terminate() == 0, worker.log
+
+
+def test_an_interrupted_embed_goes_on(slidewire: Slidewire, cmu_slide: SlideOnDisk, uninterrupted: str) -> None:
+    """Ctrl-C ends `slidewire embed` with 130 and a checkpoint; the same command again gives the same bytes."""
+    command = ("embed", str(cmu_slide.folder), *_LONG, "--out", "out", "--json")
+    slow = slidewire.environment | {"SLIDEWIRE_CHECKPOINT_S": "0.1", "SLIDEWIRE_BATCH_SIZE": "16"}
+    slidewire.environment.update(slow)
+    running = slidewire.start(*command)
+    wait_until((slidewire.folder / "state" / "ledger.sqlite").exists, "the ledger")
+
+    def kept() -> bool:
+        assert running.process.poll() is None, running.log
+        made = slidewire.rows("SELECT 1 FROM sqlite_master WHERE name = 'checkpoint'")
+        return bool(made and slidewire.rows("SELECT name FROM checkpoint"))
+
+    wait_until(kept, "a checkpoint")
+    running.process.send_signal(signal.SIGINT)
+    assert running.wait(20.0) == 130, running.log
+    assert "INTERRUPTED" in running.log
+    assert not list(slidewire.folder.glob("out/*"))
+    [(before,)] = slidewire.rows("SELECT sum(patches) FROM checkpoint")
+    assert before > 0
+    assert slidewire.done(*command[:-1]).output("parquet")["sha256"] == uninterrupted

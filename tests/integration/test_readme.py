@@ -13,6 +13,7 @@ import pytest
 from models.domain.errors import ErrorCode
 from tests.services.orthanc import Orthanc
 from tests.services.slides import SlideOnDisk
+from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -80,3 +81,12 @@ def test_error_codes() -> None:
     """Every error code has its line in the documentation, and no line is left of one that is gone."""
     text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `([A-Z_]+)`", text, re.MULTILINE) == [str(code) for code in ErrorCode]
+
+
+def test_settings() -> None:
+    """Every setting has its line in the documentation, and no line is left of one that is gone."""
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    internal = {"storage_emulator"}  # Google's own variable
+    assert re.findall(r"^\| `([a-z_]+)`", text, re.MULTILINE) == [
+        name for name in Settings.model_fields if name not in internal
+    ]

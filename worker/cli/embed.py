@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from models.domain.errors import SlidewireError
+from models.domain.errors import ErrorCode, Interrupted, SlidewireError
 from models.domain.request import DEFAULT_PATCH_PX, DEFAULT_TISSUE_FRACTION, EmbedRequest
 from worker.cli import ask
-from worker.cli.reply import EXIT_FAILED, failure_object, job_object, joined, print_error, print_json, print_notice
+from worker.cli.reply import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    failure_object,
+    job_object,
+    joined,
+    print_error,
+    print_json,
+    print_notice,
+)
 
 if TYPE_CHECKING:
     from worker.ledger import JobRecord
@@ -67,6 +76,8 @@ def _do(asked: ask.Asked, work: Work, *, as_json: bool) -> None:
             replies.extend(_one(installation, request, work) for request in requests)
     except SlidewireError as exc:
         replies.append(failure_object(asked.encoder, exc))
+    except KeyboardInterrupt:
+        replies.append(failure_object(asked.encoder, Interrupted("Stopped before the slide was in the queue.")))
     if as_json:
         print_json(joined(replies))
     for reply in replies:
@@ -74,8 +85,9 @@ def _do(asked: ask.Asked, work: Work, *, as_json: bool) -> None:
             print_error(reply["error"]["code"], reply["error"]["message"])
         elif not as_json:
             _say(reply)
-    if any("error" in reply for reply in replies):
-        raise typer.Exit(EXIT_FAILED)
+    codes = {reply["error"]["code"] for reply in replies if "error" in reply}
+    if codes:
+        raise typer.Exit(EXIT_INTERRUPTED if ErrorCode.INTERRUPTED in codes else EXIT_FAILED)
 
 
 def _one(installation: "Installation", request: EmbedRequest, work: Work) -> dict[str, Any]:
