@@ -21,6 +21,7 @@ from connectors.dicom.metadata import (
     TRANSFER_SYNTAX,
     Json,
     SlideMetadata,
+    frame_count,
     select_slide,
     value,
 )
@@ -73,12 +74,24 @@ class DicomWeb(dicom_web_interface.DicomWebInterface):  # type: ignore[misc]
             return list(super().get_instances(parent_path, **dicomweb_filter))
         return self.objects_of(select_slide(self.metadata(parent_path)), parent_path)
 
-    def objects_of(self, selected: SlideMetadata, series_path: Any) -> list[Any]:
-        """Turn selected metadata into EZ-WSI's objects, each with the transfer syntax its frames really have."""
+    def objects_of(self, selected: SlideMetadata, series_path: Any, *, alike: bool = False) -> list[Any]:
+        """Turn selected metadata into EZ-WSI's objects, each with the transfer syntax its frames really have.
+
+        Parameters
+        ----------
+        selected : SlideMetadata
+        series_path : dicom_path.Path
+        alike : bool
+            Ask for a frame of the smallest instance only and take the others to be alike: enough for geometry, and a
+            request less for every further instance. Else each instance is asked.
+        """
+        instances = selected.instances
+        asked = [min(instances, key=frame_count)] if alike else list(instances)
         with ThreadPoolExecutor(self.session.endpoint.connections, thread_name_prefix="probe") as pool:
-            syntaxes = list(pool.map(lambda item: self._syntax(item, series_path), selected.instances))
+            found = list(pool.map(lambda item: self._syntax(item, series_path), asked))
+        syntaxes = found * len(instances) if alike else found
         objects = []
-        for item, syntax in zip(selected.instances, syntaxes, strict=True):
+        for item, syntax in zip(instances, syntaxes, strict=True):
             # EZ-WSI takes what it does not need out of the dictionary it is given.
             copied = json.loads(json.dumps({**item, TRANSFER_SYNTAX: {"vr": "UI", "Value": [syntax]}}))
             build = dicom_web_interface._build_dicom_object  # noqa: SLF001 - EZ-WSI's own classes call it too

@@ -43,6 +43,11 @@ def _integer(item: Mapping[str, Any], tag: str) -> int:
         return 0
 
 
+def frame_count(item: Mapping[str, Any]) -> int:
+    """Return Number of Frames (0028,0008); 1 if the instance does not say."""
+    return _integer(item, FRAME_COUNT) or 1
+
+
 @dataclass(frozen=True, slots=True)
 class SlideMetadata:
     """The instances of a series that make up its slide, and what was passed over on the way."""

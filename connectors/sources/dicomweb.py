@@ -31,7 +31,9 @@ class DicomWebSource:
         self._metadata = {str(value(item, SOP_INSTANCE)): item for item in selected.instances}
         self._paths = {uid: dicom_path.FromPath(path, instance_uid=uid) for uid in self._metadata}
         try:
-            self.ez_wsi = dicom_slide.DicomSlide(self._web, path, instances=self._web.objects_of(selected, path))
+            # EZ-WSI gives the geometry; the feed goes by each frame's own part.
+            objects = self._web.objects_of(selected, path, alike=True)
+            self.ez_wsi = dicom_slide.DicomSlide(self._web, path, instances=objects)
         except ez_wsi_errors.EZWsiError as exc:
             raise NotASlide(f"EZ-WSI cannot open the series ({type(exc).__name__}).") from exc
         notes = (*selected.notes, *sorted(self._web.mislabelled))

@@ -166,5 +166,6 @@ def test_connections_are_kept(slidewire: Slidewire, pacs_slide: SlideInPacs) -> 
     assert len(done.json["outputs"]) == 2
     assert proxy.requests > 15
     # Two to plan, two to embed, one to store; Orthanc 1.10 closes the connection after every answer of several frames.
-    assert proxy.connections <= 5 + proxy.closes
-    assert proxy.requests - proxy.closes > 15
+    ours, kept_open = proxy.connections - proxy.closes, proxy.requests - proxy.closes
+    assert ours <= 5
+    assert kept_open > 1.5 * ours
