@@ -77,6 +77,8 @@ def _source(item: Mapping[str, Any], where: str) -> tuple[str, tuple[str, ...]]:
         uids = path.get("instance_uids") if isinstance(path, Mapping) else None
         if not isinstance(series, str) or not _is_texts(uids):
             raise RequestError(f"{where}.dicom_path needs series_path and a list of instance_uids.")
+        if not series.startswith(("http://", "https://")):  # a request file opens no file of this machine
+            raise RequestError(f"{where}.dicom_path.series_path is no DICOMweb URL.")
         assert uids is not None
         return series, tuple(uids)
     uri = item.get("image_file_uri")

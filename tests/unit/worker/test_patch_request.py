@@ -93,6 +93,7 @@ _WRONG = [
     (_instance(dicom_path="x"), "dicom_path"),
     (_instance(dicom_path={}), "series_path"),
     (_instance(dicom_path={"series_path": 7, "instance_uids": ["1"]}), "series_path"),
+    (_instance(dicom_path={"series_path": "/etc/passwd", "instance_uids": ["1"]}), "no DICOMweb URL"),
     (_instance(dicom_path={"series_path": _SERIES}), "instance_uids"),
     (_instance(dicom_path={"series_path": _SERIES, "instance_uids": []}), "instance_uids"),
     (_instance(dicom_path={"series_path": _SERIES, "instance_uids": "1.4"}), "instance_uids"),
