@@ -32,12 +32,12 @@ _TOKEN = "canary-bearer-token-4711"
 
 def _table(uri: str) -> tuple[dict[str, Any], Any]:
     """Return a table's provenance and the table."""
-    table = pq.read_table(uri)
+    table = pq.read_table(uri, use_threads=False)
     return json.loads(table.schema.metadata[b"slidewire"]), table
 
 
 def _matrix(uri: str) -> NDArray[np.float32]:
-    column = pq.read_table(uri)["embedding"].combine_chunks()
+    column = pq.read_table(uri, use_threads=False)["embedding"].combine_chunks()
     return np.asarray(column.flatten().to_numpy()).reshape(len(column), column.type.list_size)
 
 

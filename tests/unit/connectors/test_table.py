@@ -65,7 +65,7 @@ def test_same_result_same_bytes(count: int) -> None:
 
 
 def _table(result: Any) -> pa.Table:
-    return pq.read_table(BytesIO(to_parquet(result.embeddings, result.provenance)))
+    return pq.read_table(BytesIO(to_parquet(result.embeddings, result.provenance)), use_threads=False)
 
 
 @pytest.mark.parametrize("count", [0, 1, 9])
@@ -105,7 +105,7 @@ def test_unknown_spacing_is_null() -> None:
     result = make_result(3, 2, None)
     one = result.embeddings
     data = to_parquet(Embeddings(one.matrix, one.boxes, one.positions_px, None), result.provenance)
-    assert pq.read_table(BytesIO(data))["x_um"].null_count == 3
+    assert pq.read_table(BytesIO(data), use_threads=False)["x_um"].null_count == 3
 
 
 def test_metadata_hold_the_provenance_and_the_digest() -> None:
