@@ -71,4 +71,13 @@ class Sink(Protocol):
         """
 
     def holds(self, output: Output) -> bool:
-        """Whether an output written earlier is still there, unchanged."""
+        """Whether an output written earlier is still there; an output of another place is not.
+
+        Raises
+        ------
+        ResultError, EndpointError
+            That cannot be told now: nothing is known to be lost.
+        """
+
+    def close(self) -> None:
+        """Let go of connections."""

@@ -74,8 +74,8 @@ def submit(installation: Installation, request: EmbedRequest) -> JobRecord:
 
 
 def _outputs_there(installation: Installation, prepared: Prepared, job: JobRecord) -> bool:
-    sinks = installation.sinks(prepared.request.output, prepared.ref)
-    return all(any(sink.holds(output) for sink in sinks) for output in job.outputs)
+    with installation.sinks(prepared.request.output, prepared.ref) as sinks:
+        return all(any(sink.holds(output) for sink in sinks) for output in job.outputs)
 
 
 def run_inline(

@@ -198,7 +198,8 @@ class Engine:
         result = self._result(job, source, embeddings)
         pulse.beat()  # who has lost the shard, or whose job was cancelled, publishes nothing
         cancellation.check()
-        outputs = publish_result(result, self._installation.sinks(job.request.output, job.plan.slide.ref))
+        with self._installation.sinks(job.request.output, job.plan.slide.ref) as sinks:
+            outputs = publish_result(result, sinks)
         self._ledger.shards.publish(lease, outputs)
         self._ledger.checkpoints.discard(lease.job_id)
         self.close()

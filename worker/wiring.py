@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
@@ -50,8 +51,8 @@ class Installation:
         endpoint = self.endpoints.of_ref(ref)
         return Limits(endpoint.frames_per_request, endpoint.connections, self.settings.decoders)
 
-    def sinks(self, output: OutputSpec, ref: SlideRef) -> tuple[Sink, ...]:
-        """Return the sinks that a request asks for."""
+    def sinks(self, output: OutputSpec, ref: SlideRef) -> AbstractContextManager[tuple[Sink, ...]]:
+        """Return the sinks that a request asks for, to be opened for the length of a block."""
         return open_sinks(output, ref, self.endpoints)
 
     def encoder(self, request: EmbedRequest, weights_sha256: str) -> tuple[Encoder, int]:

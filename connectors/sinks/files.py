@@ -9,9 +9,8 @@ from uuid import uuid4
 
 import fsspec
 
-from connectors.dicom.annotations import build_annotations
 from connectors.dicom.derived import to_bytes
-from connectors.dicom.report import build_report
+from connectors.dicom.objects import build_objects
 from connectors.endpoints import Endpoints
 from connectors.protocols import Result
 from connectors.table import to_parquet
@@ -66,19 +65,23 @@ class FilesSink:
             with fsspec.open(output.uri, "rb") as file:
                 while chunk := file.read(_READ_BYTES):
                     digest.update(chunk)
-        except Exception:  # noqa: BLE001 - whatever a file system raises, the file is not there
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except Exception as exc:  # file systems of buckets raise what they like
+            raise OutputUnwritable(
+                f"Whether an earlier output is still there cannot be told ({type(exc).__name__}): try again."
+            ) from exc
         return digest.hexdigest() == output.sha256
+
+    def close(self) -> None:
+        """Do nothing."""
 
     def _files(self, result: Result) -> Iterator[_File]:
         yield _File("parquet", ".parquet", to_parquet(result.embeddings, result.provenance))
         if self._dicom:
-            annotations = build_annotations(result) if len(result.embeddings) else None
-            objects = [("annotations", annotations), ("report", build_report(result, annotations))]
-            for kind, dataset in objects:
-                if dataset is not None:
-                    uids = (str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID))
-                    yield _File(kind, f".{kind}.dcm", to_bytes(dataset), *uids)
+            for kind, dataset in build_objects(result):
+                uids = (str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID))
+                yield _File(kind, f".{kind}.dcm", to_bytes(dataset), *uids)
         if result.picture is not None:
             yield _File("picture", ".png", result.picture)
 

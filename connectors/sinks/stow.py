@@ -6,7 +6,6 @@ Servers answer a second STOW of the same UID in every way there is: 200 and keep
 
 import hashlib
 import logging
-from collections.abc import Iterator
 from io import BytesIO
 
 import pydicom
@@ -14,10 +13,9 @@ import pydicom.errors
 import requests
 from dicomweb_client.web import DICOMwebClient
 
-from connectors.dicom.annotations import build_annotations
 from connectors.dicom.derived import to_bytes
+from connectors.dicom.objects import build_objects
 from connectors.dicom.readback import compare_stored
-from connectors.dicom.report import build_report
 from connectors.dicomweb import DicomWeb
 from connectors.endpoints import Endpoint, Endpoints
 from connectors.http import error_of, retrying, translated
@@ -25,7 +23,6 @@ from connectors.protocols import Result
 from models.domain.embedding import Output
 from models.domain.errors import (
     EndpointBusy,
-    EndpointError,
     ResponseInvalid,
     SeriesNotFound,
     StoreMismatch,
@@ -72,12 +69,12 @@ class StowSink:
             It holds other values under the same UID.
         """
         outputs = []
-        for kind, dataset in _objects(result):
+        for kind, dataset in build_objects(result):
             content = to_bytes(dataset)
-            if self._stored(dataset) is None:
+            if not self._stored(dataset):
                 # Read again: the client writes it anew, and only what was read has a group length (PS3.10 7.1).
                 self._send(pydicom.dcmread(BytesIO(content)))
-                if self._stored(dataset) is None:
+                if not self._stored(dataset):
                     raise StoreRefused(f"The {self._label} took the {kind} and does not have it.")
             digest = hashlib.sha256(content).hexdigest()
             uids = (str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID))
@@ -90,20 +87,24 @@ class StowSink:
             return False
         try:
             self._web.instance(output.uri)
-        except (SeriesNotFound, EndpointError):
+        except SeriesNotFound:
             return False
         return True
+
+    def close(self) -> None:
+        """Close the session."""
+        self._web.session.close()
 
     def _url(self, dataset: pydicom.Dataset) -> str:
         series, instance = dataset.SeriesInstanceUID, dataset.SOPInstanceUID
         return f"{self._base}/studies/{self._study_uid}/series/{series}/instances/{instance}"
 
-    def _stored(self, dataset: pydicom.Dataset) -> bool | None:
-        """Whether the server has an object: None if not, True if it holds our values; other values are an error."""
+    def _stored(self, dataset: pydicom.Dataset) -> bool:
+        """Whether the server has an object with our values; other values under its UID are an error."""
         try:
             content = self._web.instance(self._url(dataset))
         except SeriesNotFound:
-            return None
+            return False
         try:
             theirs = pydicom.dcmread(BytesIO(content))
         except (pydicom.errors.InvalidDicomError, ValueError, KeyError, AttributeError) as exc:
@@ -160,13 +161,6 @@ def _failure_reasons(answer: pydicom.Dataset) -> set[int]:
         return {int(item.get("FailureReason") or 0) for item in answer.get("FailedSOPSequence") or []}
     except _UNREADABLE:
         return {0}
-
-
-def _objects(result: Result) -> Iterator[tuple[str, pydicom.Dataset]]:
-    annotations = build_annotations(result) if len(result.embeddings) else None
-    if annotations is not None:
-        yield "annotations", annotations
-    yield "report", build_report(result, annotations)
 
 
 def open_sink(output: OutputSpec, ref: SlideRef, endpoints: Endpoints) -> StowSink | None:

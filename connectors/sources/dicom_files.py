@@ -21,6 +21,8 @@ from models.domain.errors import FrameMissing, NotASlide, SourceUnreadable
 from models.domain.patch import EncodedFrame
 from models.domain.slide import Slide, SlideRef, safe_name
 
+# What pydicom and EZ-WSI raise on a damaged file.
+_DAMAGE = (AttributeError, KeyError, ValueError, TypeError, EOFError)
 _OPEN_INSTANCES = 4  # EZ-WSI reads an instance whole; a few stay in memory
 
 
@@ -41,7 +43,7 @@ def _header_of(path: Path) -> Json:
         with pydicom.dcmread(path, stop_before_pixels=True) as dataset:
             header: Json = dataset.to_json_dict(suppress_invalid_tags=True)
             header.update(dataset.file_meta.to_json_dict())
-    except (pydicom.errors.InvalidDicomError, AttributeError, ValueError, KeyError, TypeError) as exc:
+    except (pydicom.errors.InvalidDicomError, *_DAMAGE) as exc:
         raise SourceUnreadable(f"{path.name} is damaged DICOM ({type(exc).__name__}).") from exc
     return header
 
@@ -75,7 +77,7 @@ class DicomFilesSource:
             self.ez_wsi = dicom_slide.LocalDicomSlide(interface)
         except ez_wsi_errors.EZWsiError as exc:
             raise NotASlide(f"EZ-WSI cannot open {location.name} ({type(exc).__name__}).") from exc
-        except (AttributeError, KeyError, ValueError, TypeError, EOFError) as exc:  # it reads the pixel data, too
+        except _DAMAGE as exc:  # it reads the pixel data, too
             raise SourceUnreadable(f"{location.name} is damaged DICOM ({type(exc).__name__}).") from exc
         self._slide = slide_of(
             self.ez_wsi.levels, ref, safe_name(location.stem if location.is_file() else location.name), selected.notes
@@ -87,7 +89,7 @@ class DicomFilesSource:
         try:
             with self._files[uid].open("rb") as file:
                 return local_dicom_slide_cache.InstanceFrameAccessor(file)
-        except (OSError, ValueError, pydicom.errors.InvalidDicomError) as exc:
+        except (OSError, pydicom.errors.InvalidDicomError, *_DAMAGE) as exc:
             raise SourceUnreadable(f"{self._files[uid].name} is damaged: its frames cannot be found.") from exc
 
     @property
@@ -133,6 +135,7 @@ class _LocalFiles(local_dicom_file_interface.LocalDicomFileInterface):  # type: 
         for item in objects:
             completed = self._completed[item.sop_instance_uid]
             for tag in ("00080008", "00480001", "00480002"):
+                item.dicom_tags.pop(tag, None)  # a volume of zero is taken back, not only filled in
                 if tag in completed:
                     item.dicom_tags[tag] = completed[tag]
         return objects

@@ -1,6 +1,6 @@
 """Conformance of every registered sink: one place below, and a new sink is held to the same rules."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,9 +40,11 @@ def places(tmp_path: Path, empty_orthanc: Orthanc, cmu_slide: SlideOnDisk) -> di
 
 
 @pytest.fixture(params=sorted(members(SINKS)))
-def sink(request: pytest.FixtureRequest, places: dict[str, Callable[[], Sink]]) -> Sink:
+def sink(request: pytest.FixtureRequest, places: dict[str, Callable[[], Sink]]) -> Iterator[Sink]:
     """Open one registered sink after the other."""
-    return places[request.param]()
+    opened = places[request.param]()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

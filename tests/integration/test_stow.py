@@ -1,9 +1,11 @@
 """Write-back into archives that refuse, lie, fail once, or hold something else already."""
 
 import json
+import threading
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pydicom
@@ -161,3 +163,22 @@ def test_other_values_in_the_archive_are_not_overwritten(
     assert fetch_instance(pacs_slide.orthanc, f"/{ours['instance_uid']}") == foreign.read_bytes()
     slidewire.failed("RESULT_CORRUPT", "export", pacs_slide.url, "--out", "back.parquet")
     assert not (slidewire.folder / "back.parquet").exists()
+
+
+def test_a_server_that_is_away_has_lost_nothing(slidewire: Slidewire, pacs_slide: SlideInPacs) -> None:
+    """Asked again while the PACS cannot say whether it still has the result, a job that succeeded stays succeeded."""
+    base = pacs_slide.orthanc.dicomweb
+    away = threading.Event()
+
+    def answer(asked: Asked) -> Answer | None:
+        return Answer(403) if away.is_set() and asked.method == "GET" and asked.path in stored else None
+
+    with hostile_server(answer, base) as server:
+        ask = ("embed", server.url + pacs_slide.url.removeprefix(base), "--encoder", "pixel-grid", "--write-back")
+        first = slidewire.done(*ask).json
+        stored = {urlsplit(output["uri"]).path for output in first["outputs"]}
+        away.set()
+        slidewire.failed("ACCESS_DENIED", *ask)
+        assert slidewire.job(first["job"])["state"] == "succeeded"
+        away.clear()
+        assert slidewire.done(*ask).json == first
