@@ -6,6 +6,7 @@ from typing import Any
 
 from ez_wsi_dicomweb import ez_wsi_errors
 
+from connectors.protocols import Traffic
 from models.domain.errors import PixelsUnsupported
 from models.domain.patch import EncodedFrame
 from models.domain.slide import Instance, Level, Slide, SlideRef
@@ -55,5 +56,11 @@ class FlatImageSource:
         """Return None: an image is no DICOM."""
         del level
 
-    def close(self) -> None:
-        """Do nothing."""
+    def icc_profile(self, level: int) -> bytes | None:
+        """Return None."""
+        del level
+        return None
+
+    def close(self) -> Traffic:
+        """Say that the image was read, once and whole."""
+        return Traffic(1, len(self._data))

@@ -9,6 +9,14 @@ from models.domain.patch import EncodedFrame
 from models.domain.slide import Slide
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a source has read from where the slide is: requests (or reads), and bytes."""
+
+    requests: int = 0
+    bytes_read: int = 0
+
+
 class Source(Protocol):
     """A slide that is open for reading; safe to use from several threads."""
 
@@ -17,7 +25,9 @@ class Source(Protocol):
         """The slide's geometry."""
 
     def frames(self, level: int, indices: Sequence[int]) -> Iterator[EncodedFrame]:
-        """Yield the frames of a level, in the order of `indices` (0-based, ascending, each once).
+        """Yield the frames of a level, in the order of `indices` (tile numbers of `Level`, ascending, each once).
+
+        An absent tile is never asked for.
 
         Raises
         ------
@@ -30,8 +40,11 @@ class Source(Protocol):
     def header(self, level: int) -> Mapping[str, Any] | None:
         """Return the DICOM JSON (PS3.18 F) of the level's first instance without pixels; None if not DICOM."""
 
-    def close(self) -> None:
-        """Let go of connections and memory."""
+    def icc_profile(self, level: int) -> bytes | None:
+        """Return the ICC profile of a level's pixels; None if the slide has none."""
+
+    def close(self) -> Traffic:
+        """Let go of connections and memory, and say what was read."""
 
 
 @dataclass(frozen=True, slots=True)

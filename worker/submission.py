@@ -101,7 +101,7 @@ def prepare(request: EmbedRequest, endpoints: Endpoints, batch_size: int) -> Pre
     model = registry.find(request.encoder)
     weights = model.weights(Path(request.weights) if request.weights else None)
     digest = registry.weights_digest(weights)
-    ref = endpoints.locate(request.source, request.instance_uids)
+    ref = replace(endpoints.locate(request.source, request.instance_uids), reading=request.reading)
     if request.output.write_back and ref.kind != "dicomweb":
         raise RequestError("--write-back stores the result where the slide is, and the slide is in no PACS: use --out.")
     if request.output.dicom_files and ref.kind not in {"dicomweb", "dicom-files"}:
@@ -128,13 +128,17 @@ def _anchored(request: EmbedRequest) -> EmbedRequest:
         request = replace(request, output=replace(request.output, folder=str(Path(folder).expanduser().absolute())))
     if request.weights:
         request = replace(request, weights=str(Path(request.weights).expanduser().absolute()))
+    if request.patches.tissue_file:
+        file = str(Path(request.patches.tissue_file).expanduser().absolute())
+        request = replace(request, patches=replace(request.patches, tissue_file=file))
     return request
 
 
 def _identity(request: EmbedRequest, plan: Plan, weights_sha256: str) -> dict[str, Any]:
     spec = registry.find(request.encoder).spec
     patches = asdict(request.patches)
-    patches.pop("coordinates")  # in the boxes
+    for decided in ("coordinates", "tissue_file"):  # in the boxes
+        patches.pop(decided)
     boxes = plan.grid.boxes[np.argsort(plan.grid.rows, kind="stable")].astype("<i4")
     return {
         "schema": _SCHEMA,

@@ -17,6 +17,7 @@ from ez_wsi_dicomweb import (
 
 from connectors.dicom.metadata import SOP_CLASS, SOP_INSTANCE, Json, select_slide, slide_of, value
 from connectors.endpoints import Endpoints
+from connectors.protocols import Traffic
 from models.domain.errors import FrameMissing, NotASlide, SourceUnreadable
 from models.domain.patch import EncodedFrame
 from models.domain.slide import Slide, SlideRef, safe_name
@@ -117,9 +118,15 @@ class DicomFilesSource:
         """Return the metadata of the level's first instance."""
         return self._headers[self._slide.levels[level].instances[0].uid]
 
-    def close(self) -> None:
+    def icc_profile(self, level: int) -> bytes | None:
+        """Return None."""
+        del level
+        return None
+
+    def close(self) -> Traffic:
         """Let go of the pixel data in memory."""
         self._accessor.cache_clear()
+        return Traffic()
 
 
 class _LocalFiles(local_dicom_file_interface.LocalDicomFileInterface):  # type: ignore[misc]

@@ -10,6 +10,7 @@ from connectors import multipart
 from connectors.dicom.metadata import SOP_INSTANCE, select_slide, slide_of, value
 from connectors.dicomweb import AS_STORED, DicomWeb
 from connectors.endpoints import Endpoint, Endpoints
+from connectors.protocols import Traffic
 from models.domain.errors import NotASlide
 from models.domain.patch import EncodedFrame
 from models.domain.slide import Slide, SlideRef
@@ -59,9 +60,15 @@ class DicomWebSource:
         """Return the metadata of the level's first instance."""
         return self._metadata[self._slide.levels[level].instances[0].uid]
 
-    def close(self) -> None:
+    def icc_profile(self, level: int) -> bytes | None:
+        """Return None."""
+        del level
+        return None
+
+    def close(self) -> Traffic:
         """Close the session."""
         self._web.session.close()
+        return Traffic()
 
 
 def open_source(ref: SlideRef, endpoints: Endpoints) -> DicomWebSource:

@@ -23,6 +23,7 @@ class Embeddings:
     Parameters
     ----------
     matrix : float32 array, shape (N, D)
+        The row of a hole, a patch whose pixels could not be had, is all NaN.
     boxes : int32 array, shape (N, 4)
         What was read: x, y, width, height in pixels of the level (its total pixel matrix).
     positions_px : float64 array, shape (N, 2)
@@ -42,10 +43,10 @@ class Embeddings:
             raise EmbeddingInvalid(
                 f"The embeddings are {self.matrix.dtype} {self.matrix.shape}, not float32 ({count}, D)."
             )
-        if not np.isfinite(self.matrix).all():
-            rows = int((~np.isfinite(self.matrix).all(axis=1)).sum())
+        broken = int((~np.isfinite(self.matrix).all(axis=1) & ~self.holes).sum())
+        if broken:
             raise EmbeddingInvalid(
-                f"{rows} of {count} embeddings hold NaN or infinity: the encoder cannot be trusted with them."
+                f"{broken} of {count} embeddings hold NaN or infinity: the encoder cannot be trusted with them."
             )
 
     def __len__(self) -> int:
@@ -55,6 +56,19 @@ class Embeddings:
     def dimension(self) -> int:
         """Components of an embedding."""
         return int(self.matrix.shape[1])
+
+    @cached_property
+    def holes(self) -> NDArray[np.bool_]:
+        """Which patches have no embedding because their pixels could not be had: bool, shape (N,)."""
+        if not self.matrix.shape[1]:
+            return np.zeros(len(self.matrix), np.bool_)
+        return np.asarray(np.isnan(self.matrix).all(axis=1))
+
+    def whole(self) -> "Embeddings":
+        """Return the embeddings without the holes."""
+        kept = ~self.holes
+        um = None if self.positions_um is None else self.positions_um[kept]
+        return Embeddings(self.matrix[kept], self.boxes[kept], self.positions_px[kept], um)
 
     @cached_property
     def digest(self) -> str:

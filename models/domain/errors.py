@@ -5,10 +5,11 @@
     SlidewireError
     ├── RequestError              what was asked cannot be done as asked
     │   ├── UnknownEncoder  ExtraMissing  WeightsInvalid
-    │   ├── SpacingTooFine  PatchOutsideSlide  SlideTooSmall
+    │   ├── SpacingTooFine  PatchOutsideSlide  SlideTooSmall  TissueFileInvalid
     │   └── SettingsInvalid  EndpointNotAllowed
     ├── SourceError               the slide itself
     │   ├── SeriesNotFound  NotASlide  SlideIncomplete  SourceUnreadable
+    │   ├── SlideAmbiguous  SpacingContradictory  ColorUnavailable
     │   └── FrameMissing  FrameUndecodable  PixelsUnsupported
     ├── EndpointError             the server that holds it
     │   └── EndpointUnreachable*  EndpointBusy*  EndpointFailed*  AccessDenied  ResponseInvalid
@@ -36,12 +37,16 @@ class ErrorCode(StrEnum):
     SPACING_TOO_FINE = "SPACING_TOO_FINE"
     PATCH_OUTSIDE_SLIDE = "PATCH_OUTSIDE_SLIDE"
     SLIDE_TOO_SMALL = "SLIDE_TOO_SMALL"
+    TISSUE_FILE_INVALID = "TISSUE_FILE_INVALID"
     SETTINGS_INVALID = "SETTINGS_INVALID"
     ENDPOINT_NOT_ALLOWED = "ENDPOINT_NOT_ALLOWED"
     SOURCE_INVALID = "SOURCE_INVALID"
     SERIES_NOT_FOUND = "SERIES_NOT_FOUND"
     NOT_A_SLIDE = "NOT_A_SLIDE"
     SLIDE_INCOMPLETE = "SLIDE_INCOMPLETE"
+    SLIDE_AMBIGUOUS = "SLIDE_AMBIGUOUS"
+    SPACING_CONTRADICTORY = "SPACING_CONTRADICTORY"
+    COLOR_UNAVAILABLE = "COLOR_UNAVAILABLE"
     SOURCE_UNREADABLE = "SOURCE_UNREADABLE"
     FRAME_MISSING = "FRAME_MISSING"
     FRAME_UNDECODABLE = "FRAME_UNDECODABLE"
@@ -134,6 +139,12 @@ class SlideTooSmall(RequestError):
     code = ErrorCode.SLIDE_TOO_SMALL
 
 
+class TissueFileInvalid(RequestError):
+    """A mask or regions that cannot be read, or do not belong to the slide."""
+
+    code = ErrorCode.TISSUE_FILE_INVALID
+
+
 class SettingsInvalid(RequestError):
     """A setting has a value that cannot be used."""
 
@@ -168,6 +179,24 @@ class SlideIncomplete(SourceError):
     """A level lacks frames or a part of its concatenation."""
 
     code = ErrorCode.SLIDE_INCOMPLETE
+
+
+class SlideAmbiguous(SourceError):
+    """The slide holds several optical paths or focal planes, and none was chosen."""
+
+    code = ErrorCode.SLIDE_AMBIGUOUS
+
+
+class SpacingContradictory(SourceError):
+    """The slide says two different things about its pixel spacing."""
+
+    code = ErrorCode.SPACING_CONTRADICTORY
+
+
+class ColorUnavailable(SourceError):
+    """The slide's ICC profile is missing or broken, and the request insists on it."""
+
+    code = ErrorCode.COLOR_UNAVAILABLE
 
 
 class SourceUnreadable(SourceError):

@@ -69,11 +69,14 @@ class FrameGroup:
     patches : PatchGrid
     last_use : frozenset of int
         Frames that no later group needs.
+    missing : frozenset of int
+        Frames of this group that the source does not give, where the request allows holes.
     """
 
     frames: tuple[EncodedFrame, ...]
     patches: PatchGrid
     last_use: frozenset[int]
+    missing: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +91,19 @@ class PatchBatch:
         RGB. `B` is the same for every batch; patches from `count` on are padding.
     count : int
         Patches that are real.
+    holes : tuple of int
+        Places in the batch of patches whose pixels could not be had; what lies there is not to be used.
     """
 
     index: int
     pixels: NDArray[np.uint8]
     count: int
+    holes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BatchEmbedding:
-    """What the encoder made of one batch: float32, shape (count, D), by batch index."""
+    """What the encoder made of one batch: float32, shape (count, D), by batch index; a hole's row is all NaN."""
 
     index: int
     matrix: NDArray[np.float32]

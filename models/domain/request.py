@@ -5,8 +5,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 from models.domain.errors import RequestError
+from models.domain.slide import Reading
 
 CoordinateSpace = Literal["level-0", "instance"]
+Missing = Literal["error", "mask"]
+ColorProfile = Literal["none", "srgb", "adobergb", "rommrgb", "displayp3"]
+TissueMethod = Literal["otsu", "ez-wsi", "mask", "regions"]
 
 DEFAULT_SPACING_UM = 0.5
 DEFAULT_PATCH_PX = 224
@@ -35,6 +39,19 @@ class PatchSpec:
     image_px : (int, int) or None
         Width and height that the image is brought to first, which `coordinates` then count in (Path
         Foundation's ``image_dimensions``).
+    upsample : bool
+        If the slide has nothing as fine as `spacing_um`, interpolate; otherwise that is refused.
+    missing : str
+        What becomes of a patch whose frames cannot be had or decoded: ``error`` ends the job, ``mask`` leaves
+        the patch out and records the hole.
+    tissue_method : str
+        How the tissue is found: ``otsu`` or ``ez-wsi`` in the slide itself, ``mask`` or ``regions`` from `tissue_file`.
+    tissue_file : str
+        An image or DICOM Segmentation over the slide (``mask``), or GeoJSON polygons in level-0 pixels (``regions``).
+    color_profile : str
+        Colour space the pixels are brought to by the slide's ICC profile; ``none``: as they are.
+    color_required : bool
+        Refuse a slide whose profile is missing or broken; otherwise its colours are left as they are, and noted.
     """
 
     patch_px: int = DEFAULT_PATCH_PX
@@ -44,6 +61,12 @@ class PatchSpec:
     coordinates: tuple[tuple[int, int], ...] | None = None
     coordinate_space: CoordinateSpace = "level-0"
     image_px: tuple[int, int] | None = None
+    upsample: bool = False
+    missing: Missing = "error"
+    tissue_method: TissueMethod = "otsu"
+    tissue_file: str = ""
+    color_profile: ColorProfile = "none"
+    color_required: bool = False
 
     def __post_init__(self) -> None:
         if self.patch_px < 1 or self.patch_px > 4096:
@@ -56,6 +79,10 @@ class PatchSpec:
             raise RequestError(f"A tissue fraction of {self.tissue_fraction}: give 0 to 1.")
         if self.coordinates is not None and not self.coordinates:
             raise RequestError("The list of coordinates is empty: give at least one patch.")
+        if (self.tissue_method in {"mask", "regions"}) != bool(self.tissue_file):
+            raise RequestError("A mask and regions come from a file: give --mask FILE or --regions FILE.")
+        if self.color_required and self.color_profile == "none":
+            raise RequestError("--require-profile needs a colour space to bring the slide to: give --color-profile.")
 
     @property
     def step_px(self) -> int:
@@ -112,6 +139,8 @@ class EmbedRequest:
         Only the level that these instances make up (Path Foundation's request).
     notes : tuple of str
         What of the original request was not done as asked.
+    reading : Reading
+        Choices that the slide leaves.
     """
 
     source: str
@@ -122,6 +151,7 @@ class EmbedRequest:
     options: tuple[tuple[str, str], ...] = ()
     instance_uids: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    reading: Reading = field(default_factory=Reading)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data that `from_json` reads back."""
@@ -141,4 +171,5 @@ class EmbedRequest:
         fields["options"] = tuple((name, value) for name, value in fields["options"])
         fields["instance_uids"] = tuple(fields["instance_uids"])
         fields["notes"] = tuple(fields["notes"])
+        fields["reading"] = Reading(**fields["reading"])
         return cls(**fields)

@@ -5,10 +5,11 @@ Everything here is JSON-ready plain data, so that a plan made today is the same 
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
-SourceKind = Literal["dicomweb", "dicom-files", "image", "gcs"]
+SourceKind = Literal["dicomweb", "dicom-files", "image", "gcs", "tiff"]
+SpacingFrom = Literal["", "imaged-volume", "pixel-spacing"]
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -16,6 +17,25 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 def safe_name(text: str) -> str:
     """Return a text as a file name that is safe everywhere."""
     return _UNSAFE.sub("_", text).strip("._")[:100] or "slide"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a slide is read where it leaves a choice; what is left open here and in the slide is refused.
+
+    Parameters
+    ----------
+    optical_path : str
+        Optical Path Identifier (0048,0106); "": the only one.
+    focal_plane : str
+        1-based number from the slide's surface upwards, or ``middle``; "": the only one.
+    spacing_from : str
+        Which attribute to believe if Imaged Volume and Pixel Spacing contradict each other.
+    """
+
+    optical_path: str = ""
+    focal_plane: str = ""
+    spacing_from: SpacingFrom = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +47,14 @@ class SlideRef:
     kind : str
         Which source opens it; a name of the entry-point group ``slidewire.sources``.
     location : str
-        The DICOMweb base URL, folder, file or ``gs://`` URI.
+        The DICOMweb base URL, folder, file, or the URI of a file (``gs://``, ``s3://``, ``https://``).
     endpoint : str
         Name of the configured endpoint, or "" for a raw URL or file.
     study_uid, series_uid : str
         DICOM only.
     instance_uids : tuple of str
         DICOM only: read the level these instances make up; empty for the whole series.
+    reading : Reading
     """
 
     kind: SourceKind
@@ -42,6 +63,7 @@ class SlideRef:
     study_uid: str = ""
     series_uid: str = ""
     instance_uids: tuple[str, ...] = ()
+    reading: Reading = field(default_factory=Reading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +89,9 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One level of the pyramid, its tiles in row-major order (TILED_FULL, PS3.3 C.7.6.17.3).
+    """One level of the pyramid: a grid of tiles, numbered in row-major order from 0.
+
+    A tile's number is its place; which instance and frame hold it is the source's business.
 
     Parameters
     ----------
@@ -83,6 +107,11 @@ class Level:
         In order of their frame offset.
     problem : str
         Why the level cannot be read; "" if it can.
+    absent : tuple of (int, int)
+        Runs of tiles (start, stop) that the slide does not hold.
+    background : (int, int, int) or None
+        RGB that absent tiles stand for (PS3.3 C.8.12.4.1.3: a sparse level leaves empty glass out); None: an absent
+        tile is a fault.
     """
 
     width_px: int
@@ -93,6 +122,8 @@ class Level:
     photometric: str
     instances: tuple[Instance, ...]
     problem: str = ""
+    absent: tuple[tuple[int, int], ...] = ()
+    background: tuple[int, int, int] | None = None
 
     @property
     def columns(self) -> int:
@@ -138,10 +169,13 @@ class Slide:
         """Rebuild a slide from `to_json`'s data."""
         ref = dict(data["ref"])
         ref["instance_uids"] = tuple(ref["instance_uids"])
+        ref["reading"] = Reading(**ref["reading"])
         levels = []
         for item in data["levels"]:
             fields = dict(item)
             fields["instances"] = tuple(Instance(**instance) for instance in fields["instances"])
             fields["spacing_um"] = tuple(fields["spacing_um"]) if fields["spacing_um"] else None
+            fields["absent"] = tuple((start, stop) for start, stop in fields["absent"])
+            fields["background"] = tuple(fields["background"]) if fields["background"] else None
             levels.append(Level(**fields))
         return cls(SlideRef(**ref), tuple(levels), data["name"], tuple(data["notes"]))

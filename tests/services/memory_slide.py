@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from connectors.protocols import Traffic
 from models.domain.patch import EncodedFrame, PatchGrid
 from models.domain.slide import Instance, Level, Slide, SlideRef
 from models.imaging.syntax import EXPLICIT_LITTLE_ENDIAN
@@ -84,6 +85,11 @@ class MemorySource:
         """Return None: an array is no DICOM."""
         del level
 
-    def close(self) -> None:
+    def icc_profile(self, level: int) -> None:
+        """Return None: an array has no colour space."""
+        del level
+
+    def close(self) -> Traffic:
         """Remember that it was closed."""
         self.closed = True
+        return Traffic(len(self.requests))

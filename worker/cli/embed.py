@@ -38,25 +38,31 @@ def _command(work: Work, about: str) -> Callable[..., None]:
         weights: ask.Weights = None,
         spacing_um: ask.Spacing = None,
         native: ask.Native = False,
+        upsample: ask.Upsample = False,
         patch_px: ask.PatchPx = DEFAULT_PATCH_PX,
         stride_px: ask.StridePx = None,
         all_patches: ask.AllPatches = False,
         min_tissue: ask.MinTissue = DEFAULT_TISSUE_FRACTION,
+        tissue: ask.Tissue = "otsu",
+        mask: ask.Mask = None,
+        regions: ask.Regions = None,
         coordinates: ask.Coordinates = None,
-        encoder_option: ask.Options = None,
         request: ask.Request = None,
+        optical_path: ask.OpticalPath = "",
+        focal_plane: ask.FocalPlane = "",
+        spacing_from: ask.SpacingSource = None,
+        missing: ask.MissingFrames = "error",
+        color_profile: ask.Color = "none",
+        require_profile: ask.RequireProfile = False,
+        encoder_option: ask.Options = None,
         out: ask.Out = "",
         write_back: ask.WriteBack = False,
         dicom: ask.Dicom = False,
         picture: ask.Picture = False,
         json: ask.Json = False,
     ) -> None:
-        options = tuple(encoder_option or ())
-        asked = ask.Asked(
-            source, encoder, weights, spacing_um, native, patch_px, stride_px, all_patches, min_tissue, coordinates,
-            options, request, out, write_back, dicom, picture,
-        )  # fmt: skip
-        _do(asked, work, as_json=json)
+        asked = {name: value for name, value in locals().items() if name in ask.FIELDS}
+        _do(ask.Asked(**asked), work, as_json=json)
 
     command.__doc__ = about
     return command

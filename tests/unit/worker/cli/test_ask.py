@@ -91,8 +91,8 @@ def test_an_empty_list_is_refused(tmp_path: Path) -> None:
         (Asked("slide", "pixel-grid", min_tissue=1.5), "tissue"),
         (Asked("slide", "pixel-grid", all_patches=True, coordinates=Path("c.csv")), "--all-patches and --coordinates"),
         (Asked("slide", "pixel-grid", write_back=True, dicom=True), "--out"),
-        (Asked("slide", "pixel-grid", options=("key",)), "KEY=VALUE"),
-        (Asked("slide", "pixel-grid", options=("=value",)), "KEY=VALUE"),
+        (Asked("slide", "pixel-grid", encoder_option=["key"]), "KEY=VALUE"),
+        (Asked("slide", "pixel-grid", encoder_option=["=value"]), "KEY=VALUE"),
         (Asked("slide", "pixel-grid", request=Path("r.json")), "SOURCE"),
         (Asked(None, "pixel-grid", request=Path("r.json"), native=True), "--native"),
         (Asked(None, "pixel-grid", request=Path("r.json"), spacing_um=0.0), "--spacing-um"),
@@ -127,7 +127,7 @@ def test_choices_come_through(listed: Path) -> None:
     """Native, all patches, a list, a stride and options mean what they say."""
     [native] = Asked("slide", "pixel-grid", native=True, all_patches=True, stride_px=7).requests()
     assert (native.patches.spacing_um, native.patches.tissue_fraction, native.patches.step_px) == (None, None, 7)
-    [chosen] = Asked("slide", "pixel-grid", coordinates=listed, spacing_um=1.0, options=("b=2=3", "a=")).requests()
+    [chosen] = Asked("slide", "pixel-grid", coordinates=listed, spacing_um=1.0, encoder_option=["b=2=3", "a="]).requests()
     assert chosen.patches.coordinates == ((1, 2), (3, 4))
     assert (chosen.patches.spacing_um, chosen.patches.tissue_fraction) == (1.0, None)
     assert chosen.options == (("a", ""), ("b", "2=3"))
