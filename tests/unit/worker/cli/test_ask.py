@@ -127,7 +127,9 @@ def test_choices_come_through(listed: Path) -> None:
     """Native, all patches, a list, a stride and options mean what they say."""
     [native] = Asked("slide", "pixel-grid", native=True, all_patches=True, stride_px=7).requests()
     assert (native.patches.spacing_um, native.patches.tissue_fraction, native.patches.step_px) == (None, None, 7)
-    [chosen] = Asked("slide", "pixel-grid", coordinates=listed, spacing_um=1.0, encoder_option=["b=2=3", "a="]).requests()
+    [chosen] = Asked(
+        "slide", "pixel-grid", coordinates=listed, spacing_um=1.0, encoder_option=["b=2=3", "a="]
+    ).requests()
     assert chosen.patches.coordinates == ((1, 2), (3, 4))
     assert (chosen.patches.spacing_um, chosen.patches.tissue_fraction) == (1.0, None)
     assert chosen.options == (("a", ""), ("b", "2=3"))
