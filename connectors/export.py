@@ -9,7 +9,8 @@ import pydicom
 import pydicom.errors
 from ez_wsi_dicomweb.ml_toolkit import dicom_path
 
-from connectors.dicom.metadata import SOP_CLASS, SOP_INSTANCE, value, values_of
+from connectors.dicom.attributes import value, values_of
+from connectors.dicom.metadata import SOP_CLASS, SOP_INSTANCE
 from connectors.dicom.readback import StoredEmbeddings, read_annotations
 from connectors.dicomweb import DicomWeb
 from connectors.endpoints import Endpoints
