@@ -1,30 +1,30 @@
 """Slides in local DICOM files: a folder or one file, through EZ-WSI's local classes."""
 
-import threading
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pydicom
-import pydicom.errors
-from ez_wsi_dicomweb import (
-    dicom_slide,
-    ez_wsi_errors,
-    local_dicom_file_interface,
-    local_dicom_slide_cache,
-)
+from ez_wsi_dicomweb import dicom_slide, dicom_web_interface, ez_wsi_errors, local_dicom_file_interface
+from ez_wsi_dicomweb.ml_toolkit import dicom_path
 
-from connectors.dicom.metadata import SOP_CLASS, SOP_INSTANCE, Json, select_slide, slide_of, value
+from connectors.dicom.attributes import Json, integer, text, value
+from connectors.dicom.icc import icc_of
+from connectors.dicom.levels import levels_of
+from connectors.dicom.metadata import SOP_CLASS, SOP_INSTANCE, select_slide
+from connectors.dicom_file import DicomFile
 from connectors.endpoints import Endpoints
 from connectors.protocols import Traffic
-from models.domain.errors import FrameMissing, NotASlide, SourceUnreadable
+from models.domain.errors import NotASlide, SlidewireError, SourceUnreadable
 from models.domain.patch import EncodedFrame
-from models.domain.slide import Slide, SlideRef, safe_name
+from models.domain.slide import Level, Slide, SlideRef, safe_name
+from models.imaging.syntax import CODEC_OF_SYNTAX, settle
 
-# What pydicom and EZ-WSI raise on a damaged file.
-_DAMAGE = (AttributeError, KeyError, ValueError, TypeError, EOFError)
-_OPEN_INSTANCES = 4  # EZ-WSI reads an instance whole; a few stay in memory
+_STUDY, _SERIES = "0020000D", "0020000E"
+_ROWS, _COLUMNS = "00280010", "00280011"
+_PHOTOMETRIC, _PLANAR = "00280004", "00280006"
 
 
 def _dicom_files(location: Path) -> list[Path]:
@@ -39,16 +39,6 @@ def _dicom_files(location: Path) -> list[Path]:
     return found
 
 
-def _header_of(path: Path) -> Json:
-    try:
-        with pydicom.dcmread(path, stop_before_pixels=True) as dataset:
-            header: Json = dataset.to_json_dict(suppress_invalid_tags=True)
-            header.update(dataset.file_meta.to_json_dict())
-    except (pydicom.errors.InvalidDicomError, *_DAMAGE) as exc:
-        raise SourceUnreadable(f"{path.name} is damaged DICOM ({type(exc).__name__}).") from exc
-    return header
-
-
 class DicomFilesSource:
     """A `Source` over the DICOM files of one series.
 
@@ -61,91 +51,136 @@ class DicomFilesSource:
     def __init__(self, ref: SlideRef) -> None:
         location = Path(ref.location)
         try:
-            headers = {path: _header_of(path) for path in _dicom_files(location)}
+            opened = [DicomFile(path) for path in _dicom_files(location)]
         except OSError as exc:
             raise SourceUnreadable(f"{location.name} cannot be read: {exc.strerror}.") from exc
-        if not headers:
+        if not opened:
             raise NotASlide(f"{location.name} holds no DICOM file.")
-        slides = [header for header in headers.values() if str(value(header, SOP_CLASS)).endswith(".77.1.6")]
-        series = {str(value(header, "0020000E")) for header in slides}
+        slides = [file for file in opened if text(file.header, SOP_CLASS).endswith(".77.1.6")]
+        series = {text(file.header, _SERIES) for file in slides}
         if len(series) > 1:
             raise NotASlide(f"{location.name} holds the slides of {len(series)} series: give a folder with one.")
-        selected = select_slide(slides or list(headers.values()), ref.instance_uids)
-        self._headers = {str(value(item, SOP_INSTANCE)): item for item in selected.instances}
-        self._files = {str(value(header, SOP_INSTANCE)): path for path, header in headers.items()}
-        try:
-            interface = _LocalFiles([str(self._files[uid]) for uid in self._headers], self._headers)
-            self.ez_wsi = dicom_slide.LocalDicomSlide(interface)
-        except ez_wsi_errors.EZWsiError as exc:
-            raise NotASlide(f"EZ-WSI cannot open {location.name} ({type(exc).__name__}).") from exc
-        except _DAMAGE as exc:  # it reads the pixel data, too
-            raise SourceUnreadable(f"{location.name} is damaged DICOM ({type(exc).__name__}).") from exc
-        self._slide = slide_of(
-            self.ez_wsi.levels, ref, safe_name(location.stem if location.is_file() else location.name), selected.notes
-        )
-        self._accessor = lru_cache(_OPEN_INSTANCES)(self._open)
-        self._lock = threading.Lock()
+        selected = select_slide([file.header for file in slides or opened], ref.instance_uids, ref.reading)
+        self._headers = {text(item, SOP_INSTANCE): item for item in selected.instances}
+        files = {text(file.header, SOP_INSTANCE): file for file in reversed(opened)}  # of twins, the first is selected
+        self._files = {uid: files[uid] for uid in self._headers}
+        found = levels_of(selected, ref, safe_name(location.stem if location.is_file() else location.name))
+        self._slide, self._tilings = self._looked_into(found.slide), found.tilings
 
-    def _open(self, uid: str) -> Any:
+    def _looked_into(self, slide: Slide) -> Slide:
+        """Find every frame of every level; a level with damaged pixel data is no use, one of them does no harm."""
+        notes, faults, levels = list(slide.notes), list[SlidewireError](), []
+        for level in slide.levels:
+            fault = None
+            for part in level.instances:
+                try:
+                    notes += [*self._files[part.uid].index.notes, *_mislabelled(self._files[part.uid])]
+                except SlidewireError as exc:
+                    fault = exc
+                    faults.append(exc)
+            levels.append(_with_problem(level, fault))
+        if faults and all(level.problem for level in levels):
+            raise faults[0]
+        return replace(slide, levels=tuple(levels), notes=tuple(dict.fromkeys(notes)))
+
+    @cached_property
+    def ez_wsi(self) -> dicom_slide.LocalDicomSlide:
+        """The slide as EZ-WSI opens it: it is given the headers, and reads a file whole once asked for its pixels.
+
+        Raises
+        ------
+        NotASlide
+            It cannot: it knows neither sparse tiles nor several focal planes or optical paths.
+        """
         try:
-            with self._files[uid].open("rb") as file:
-                return local_dicom_slide_cache.InstanceFrameAccessor(file)
-        except (OSError, pydicom.errors.InvalidDicomError, *_DAMAGE) as exc:
-            raise SourceUnreadable(f"{self._files[uid].name} is damaged: its frames cannot be found.") from exc
+            return dicom_slide.LocalDicomSlide(_LocalFiles(self._files, self._headers))
+        except (ez_wsi_errors.EZWsiError, KeyError) as exc:
+            raise NotASlide(
+                f"EZ-WSI cannot open {Path(self._slide.ref.location).name} ({type(exc).__name__})."
+            ) from exc
 
     @property
     def slide(self) -> Slide:
-        """The slide's geometry, as EZ-WSI's level map gives it."""
+        """The slide's geometry."""
         return self._slide
 
     def frames(self, level: int, indices: Sequence[int]) -> Iterator[EncodedFrame]:
         """Yield frames in order, from the files' pixel data."""
-        for instance in self._slide.levels[level].instances:
-            first, last = instance.frame_offset, instance.frame_offset + instance.frame_count
-            numbers = [index for index in indices if first <= index < last]
-            if not numbers:
-                continue
-            with self._lock:
-                accessor = self._accessor(instance.uid)
-            syntax = str(value(self._headers[instance.uid], "00020010") or "")
-            for index in numbers:
-                try:
-                    yield EncodedFrame(index, accessor[index - first], syntax)
-                except IndexError as exc:
-                    raise FrameMissing(f"Frame {index - first + 1} is missing in the pixel data of a file.") from exc
+        for place in self._tilings[level].places(indices):
+            file = self._files[place.instance_uid]
+            photometric, planar = text(file.header, _PHOTOMETRIC), integer(file.header, _PLANAR) == 1
+            for tile, data in zip(place.tiles, file.frames(place.numbers), strict=True):
+                yield EncodedFrame(tile, data, file.transfer_syntax, photometric, planar)
 
     def header(self, level: int) -> Mapping[str, Any] | None:
         """Return the metadata of the level's first instance."""
         return self._headers[self._slide.levels[level].instances[0].uid]
 
     def icc_profile(self, level: int) -> bytes | None:
-        """Return None."""
-        del level
-        return None
+        """Return the profile of the optical path that is read."""
+        uid = self._slide.levels[level].instances[0].uid
+        found = icc_of(self._headers[uid], self._tilings[level].optical_path)
+        return found if isinstance(found, bytes) else None
 
     def close(self) -> Traffic:
-        """Let go of the pixel data in memory."""
-        self._accessor.cache_clear()
-        return Traffic()
+        """Let go of what is in memory, and say what was read of frames."""
+        for file in self._files.values():
+            file.close()
+        read = self._files.values()
+        return Traffic(sum(file.reads for file in read), sum(file.bytes_read for file in read))
+
+
+def _mislabelled(file: DicomFile) -> Iterator[str]:
+    """Say if a file's first frame is not what its transfer syntax calls it."""
+    [data] = file.frames((1,))
+    declared = file.transfer_syntax
+    found, kept = settle(declared, data, integer(file.header, _ROWS) * integer(file.header, _COLUMNS) * 3)
+    if not kept:
+        kind = CODEC_OF_SYNTAX[found].value
+        yield f"a file labels its frames {declared}, and their bytes are {kind}: they were believed"
+
+
+def _with_problem(level: Level, fault: SlidewireError | None) -> Level:
+    if fault is None or level.problem:
+        return level
+    said = str(fault)
+    return replace(level, problem=said[:1].lower() + said[1:].rstrip("."))
 
 
 class _LocalFiles(local_dicom_file_interface.LocalDicomFileInterface):  # type: ignore[misc]
-    """EZ-WSI's local files, with the metadata that `select_slide` has completed."""
+    """EZ-WSI's local files, with headers that are read and completed already."""
 
-    def __init__(self, paths: Sequence[str], headers: Mapping[str, Json]) -> None:
-        super().__init__(paths)
-        self._completed = headers
+    def __init__(self, files: Mapping[str, DicomFile], headers: Mapping[str, Json]) -> None:
+        super().__init__(())
+        self._files, self._headers = files, headers
+
+    def get_study_uids(self) -> set[str]:
+        """Return the study."""
+        return {str(value(header, _STUDY)) for header in self._headers.values()}
+
+    def get_series_uids(self, study_uid: str) -> set[str]:
+        """Return the series."""
+        del study_uid
+        return {str(value(header, _SERIES)) for header in self._headers.values()}
 
     def get_instances(self, study_uid: str, series_uid: str) -> list[Any]:
-        """Return EZ-WSI's objects with what it insists on filled in."""
-        objects = list(super().get_instances(study_uid, series_uid))
-        for item in objects:
-            completed = self._completed[item.sop_instance_uid]
-            for tag in ("00080008", "00480001", "00480002"):
-                item.dicom_tags.pop(tag, None)  # a volume of zero is taken back, not only filled in
-                if tag in completed:
-                    item.dicom_tags[tag] = completed[tag]
-        return objects
+        """Return EZ-WSI's objects; it takes what it does not need out of the dictionaries it is given."""
+        store = dicom_path.FromString(f"https://localhost/studies/{study_uid}/series/{series_uid}")
+        build = dicom_web_interface._build_dicom_object  # noqa: SLF001 - EZ-WSI's own classes call it too
+        copied = (json.loads(json.dumps(header)) for header in self._headers.values())
+        return [build(dicom_path.Type.INSTANCE, store, header) for header in copied]
+
+    def _get_instances(self, study_uid: str, series_uid: str) -> Iterator[Any]:
+        """Yield EZ-WSI's references to the files, which it reads for them."""
+        if not self._dicoms:
+            for file in self._files.values():
+                self.add_dicom(str(file.path))
+        yield from super()._get_instances(study_uid, series_uid)
+
+    def get_decoded_frame_image(self, instance_path: Any, frame_index: int) -> Any:
+        """Return a frame as EZ-WSI decodes it."""
+        list(self._get_instances("", ""))
+        return super().get_decoded_frame_image(instance_path, frame_index)
 
 
 def open_source(ref: SlideRef, endpoints: Endpoints) -> DicomFilesSource:

@@ -51,11 +51,17 @@ class EncodedFrame:
         Compressed or native bytes.
     transfer_syntax : str
         What the source says the bytes are; "" if it does not say.
+    photometric : str
+        Photometric Interpretation of this frame, which the parts of a concatenation may differ in; "": the level's.
+    planar : bool
+        Uncompressed samples come plane by plane (Planar Configuration 1, PS3.3 C.7.6.3.1.3).
     """
 
     index: int
     data: bytes | memoryview
     transfer_syntax: str
+    photometric: str = ""
+    planar: bool = False
 
 
 @dataclass(frozen=True, slots=True)

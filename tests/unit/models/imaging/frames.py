@@ -44,11 +44,16 @@ def jpeg_rgb(pixels: NDArray[np.uint8], *, app14: bool, letters: bool) -> bytes:
         at += 2 + length
 
 
-def htj2k(pixels: NDArray[np.uint8]) -> bytes:
-    """Return something with HTJ2K's marks: a JPEG 2000 file whose header has the CAP segment of Part 15."""
-    data = bytes(imagecodecs.jpeg2k_encode(pixels, codecformat="j2k"))
-    end = 4 + int.from_bytes(data[4:6], "big")
-    return data[:end] + b"\xff\x50\x00\x08\x00\x02\x00\x00\x00\x00" + data[end:]
+def ybr_of(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return YBR_FULL by the numbers of PS3.3 C.7.6.3.1.2."""
+    weights = np.array([[0.2990, 0.5870, 0.1140], [-0.1687, -0.3313, 0.5000], [0.5000, -0.4187, -0.0813]])
+    return np.clip(np.rint(pixels @ weights.T + [0, 128, 128]), 0, 255).astype(np.uint8)
+
+
+def paired(ybr: NDArray[np.uint8]) -> bytes:
+    """Return native YBR_FULL_422: Y, Y, CB, CR for two pixels, the chroma that of the first."""
+    samples = np.stack([ybr[:, ::2, 0], ybr[:, 1::2, 0], ybr[:, ::2, 1], ybr[:, ::2, 2]], axis=-1)
+    return samples.tobytes()
 
 
 def rle(pixels: NDArray[np.uint8]) -> bytes:
@@ -58,15 +63,17 @@ def rle(pixels: NDArray[np.uint8]) -> bytes:
         flat = pixels[..., channel].tobytes()
         runs = [flat[at : at + 128] for at in range(0, len(flat), 128)]
         segments.append(b"".join(bytes([len(run) - 1]) + run for run in runs))
+    # Segments are of even length (PS3.5 G.3.1).
+    segments = [segment + b"\0" * (len(segment) % 2) for segment in segments]
     offsets = [64, 64 + len(segments[0]), 64 + len(segments[0]) + len(segments[1])]
     head = np.zeros(16, "<u4")
     head[:4] = [3, *offsets]
     return head.tobytes() + b"".join(segments)
 
 
-def encoded(codec: Codec) -> bytes:
-    """Return `picture` in a codec."""
-    pixels = picture()
+def encoded(codec: Codec, given: NDArray[np.uint8] | None = None, *, transform: bool = True) -> bytes:
+    """Return `picture`, or what is given, in a codec; JPEG 2000 with or without its own colour transform."""
+    pixels = picture() if given is None else given
     return {
         Codec.NATIVE: pixels.tobytes,
         Codec.JPEG: lambda: jpeg(pixels),
@@ -74,8 +81,9 @@ def encoded(codec: Codec) -> bytes:
             imagecodecs.jpeg8_encode(pixels, lossless=True, colorspace="RGB", outcolorspace="RGB")
         ),
         Codec.JPEG_LS: lambda: bytes(imagecodecs.jpegls_encode(pixels)),
-        Codec.JPEG_2000: lambda: bytes(imagecodecs.jpeg2k_encode(pixels, codecformat="j2k")),
-        Codec.HTJ2K: lambda: htj2k(pixels),
+        Codec.JPEG_2000: lambda: bytes(imagecodecs.jpeg2k_encode(pixels, codecformat="j2k", mct=transform)),
+        Codec.HTJ2K: lambda: bytes(imagecodecs.htj2k_encode(pixels, reversible=True, rgb=transform)),
+        Codec.PNG: lambda: bytes(imagecodecs.png_encode(pixels)),
         Codec.JPEG_XL: lambda: bytes(imagecodecs.jpegxl_encode(pixels, lossless=True)),
         Codec.RLE: lambda: rle(pixels),
     }[codec]()
