@@ -3,6 +3,7 @@
 import base64
 import os
 from collections.abc import MutableMapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +68,35 @@ def resolve_secret(reference: str) -> str:
     raise SettingsInvalid("A credential is a reference: env:NAME or file:PATH, never the secret itself.")
 
 
-def factory_of(credentials: Credentials) -> Any:
-    """Return EZ-WSI's credential factory for what is configured."""
+@lru_cache(maxsize=64)
+def _oidc_factory(credentials: Credentials, ca_bundle: Path | None) -> Any:
+    from connectors.oidc import OidcCredentials
+
+    return _Fixed(OidcCredentials(credentials, ca_bundle))
+
+
+def factory_of(credentials: Credentials, ca_bundle: Path | None = None) -> Any:
+    """Return EZ-WSI's credential factory for what is configured.
+
+    Parameters
+    ----------
+    credentials : Credentials
+    ca_bundle : Path or None
+        Certificates to trust where a token is fetched. All sessions of a process share one token.
+
+    Raises
+    ------
+    SettingsInvalid
+        The credentials are of an unknown kind, incomplete, or refer to nothing.
+    """
     if credentials.kind == "none":
         return credential_factory.NoAuthCredentialsFactory()
     if credentials.kind == "basic":
         return _Fixed(_BasicCredentials(credentials.username, resolve_secret(credentials.secret)))
     if credentials.kind == "bearer":
         return credential_factory.TokenPassthroughCredentialFactory(resolve_secret(credentials.secret))
+    if credentials.kind == "oidc":
+        return _oidc_factory(credentials, ca_bundle)
     if credentials.kind == "google":
         return credential_factory.DefaultCredentialFactory()
-    raise SettingsInvalid(f"Credentials of kind {credentials.kind!r}: give none, basic, bearer or google.")
+    raise SettingsInvalid(f"Credentials of kind {credentials.kind!r}: give none, basic, bearer, oidc or google.")

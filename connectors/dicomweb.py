@@ -7,35 +7,44 @@ open, asks for many frames at a time, and raises where EZ-WSI would go on.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from typing import Any, BinaryIO
+from urllib.parse import urljoin, urlsplit
 
+import pydicom
+import pydicom.errors
 from ez_wsi_dicomweb import dicom_web_interface
 from ez_wsi_dicomweb.ml_toolkit import dicom_path
 
 from connectors import multipart
+from connectors.dicom.attributes import Json, integer, text
 from connectors.dicom.metadata import (
     AVAILABLE_TRANSFER_SYNTAX,
     SOP_INSTANCE,
     TRANSFER_SYNTAX,
-    Json,
     SlideMetadata,
     frame_count,
     select_slide,
-    value,
 )
-from connectors.endpoints import Endpoint
+from connectors.endpoints import Endpoint, lies_under
+from connectors.frames import FrameFeed
 from connectors.http import HttpSession, json_of
+from connectors.negotiation import AS_STORED, terms_of
 from models.domain.errors import FrameMissing, ResponseInvalid, SeriesNotFound
 from models.imaging.syntax import settle
 
 _JSON = "application/dicom+json"
 _FRAMES = 'multipart/related; type="application/octet-stream"; transfer-syntax={}'
-_INSTANCE = 'multipart/related; type="application/dicom"; transfer-syntax={}'
-AS_STORED = "*"
+_BULK = 'multipart/related; type="application/octet-stream", */*'
 _NOT_THERE = frozenset({404, 410})
-_NO_SUCH_FRAME = frozenset({400, 404, 410})  # Orthanc says 400 of a frame beyond the last
+_NO_SUCH_FRAME = frozenset({400, 404, 410})
+_NO_SUCH_FORM = frozenset({400, 406, 415})
+_ROWS, _COLUMNS, _SAMPLES, _BITS = "00280010", "00280011", "00280002", "00280100"
+_LOSSY_METHOD = "00282114"
+_ANY_FRAME_BYTES = 64 << 20  # where nothing is known of the instance
+_BULK_BYTES = 64 << 20  # profiles are far smaller
 
 
 class DicomWeb(dicom_web_interface.DicomWebInterface):  # type: ignore[misc]
@@ -49,13 +58,17 @@ class DicomWeb(dicom_web_interface.DicomWebInterface):  # type: ignore[misc]
     ----------
     session : HttpSession
     mislabelled : set of str
-        What the server said of frames that their bytes contradict; for the notes of a slide.
+        What the server said of frames that their bytes contradict, and which pixels it decoded itself; for the notes
+        of a slide.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.session = HttpSession(endpoint)
         super().__init__(self.session.credential_factory)
-        self.mislabelled: set[str] = set()
+        self._terms = terms_of(endpoint)
+        self._feed = FrameFeed(self.session, self._terms)
+        self.mislabelled: set[str] = self._feed.notes
+        self._stored_as: dict[str, str] = {}  # by instance: as far as metadata name it
 
     def metadata(self, path: Any) -> list[Any]:
         """Return the DICOM JSON of a series or instance, from WADO-RS ``/metadata`` (PS3.18 10.4.1.1.2)."""
@@ -66,6 +79,9 @@ class DicomWeb(dicom_web_interface.DicomWebInterface):  # type: ignore[misc]
         found = json_of(answer, label, json.loads)
         if not isinstance(found, list):
             raise ResponseInvalid(f"The {label} answered /metadata with JSON that is no list of instances.")
+        for item in found:
+            if isinstance(item, Mapping):
+                self._stored_as[text(item, SOP_INSTANCE)] = syntax_named(item) or text(item, _LOSSY_METHOD)
         return found
 
     def get_instances(self, parent_path: Any, **dicomweb_filter: Any) -> list[Any]:
@@ -99,12 +115,12 @@ class DicomWeb(dicom_web_interface.DicomWebInterface):  # type: ignore[misc]
         return objects
 
     def _syntax(self, item: Json, series_path: Any) -> str:
-        named = value(item, TRANSFER_SYNTAX) or value(item, AVAILABLE_TRANSFER_SYNTAX)
-        if isinstance(named, str) and named:
+        named = syntax_named(item)
+        if named:
             return named  # for EZ-WSI; our own feed goes by each frame's part and bytes
-        path = dicom_path.FromPath(series_path, instance_uid=value(item, SOP_INSTANCE))
-        [part] = self.frame_parts(path, [1], AS_STORED)
-        native_bytes = int(value(item, "00280010")) * int(value(item, "00280011")) * 3
+        path = dicom_path.FromPath(series_path, instance_uid=text(item, SOP_INSTANCE))
+        native_bytes = native_bytes_of(item)
+        [(_, part)] = self.frames(path, [1], native_bytes)
         declared = multipart.transfer_syntax_of(part.content_type)
         syntax, kept = settle(declared, part.data, native_bytes)
         if declared and not kept:
@@ -113,49 +129,52 @@ class DicomWeb(dicom_web_interface.DicomWebInterface):  # type: ignore[misc]
             )
         return syntax
 
-    def frame_parts(self, instance_path: Any, numbers: Sequence[int], syntax: str) -> list[multipart.Part]:
-        """Fetch frames of one instance in one request (PS3.18 10.4.1.1.6).
+    def frames(
+        self, instance_path: Any, numbers: Sequence[int], native_bytes: int
+    ) -> Iterator[tuple[int, multipart.Part]]:
+        """Yield (number, part) of an instance's frames as they are stored, in the order asked.
 
         Parameters
         ----------
         instance_path : dicom_path.Path
         numbers : sequence of int
-            1-based, within the instance.
-        syntax : str
-            Transfer syntax to ask for; ``*`` for frames as they are stored.
+            1-based within the instance, each once.
+        native_bytes : int
+            Length of one frame if it were uncompressed.
+
+        Raises
+        ------
+        FrameMissing
+            The first frame that was not yielded; the caller may go on with those after it.
+        EndpointError
+            The server fails, or gives something else.
+        """
+        stored_as = self._stored_as.get(instance_path.instance_uid, "")
+        return self._feed.frames(instance_path, numbers, native_bytes, stored_as)
+
+    def batches(self, instance_path: Any, numbers: Sequence[int]) -> Iterator[list[int]]:
+        """Split frame numbers into requests by count and by the length of the URL."""
+        return self._feed.batches(instance_path, numbers)
+
+    def frame_parts(self, instance_path: Any, numbers: Sequence[int], syntax: str) -> list[multipart.Part]:
+        """Return frames of one instance in a transfer syntax (PS3.18 10.4.1.1.6); ``*`` for as they are stored.
 
         Raises
         ------
         FrameMissing
             The server has no such frame, or gives another number of frames than were asked for.
         """
+        if syntax == AS_STORED:
+            return [part for _, part in self.frames(instance_path, numbers, _ANY_FRAME_BYTES)]
         url = f"{instance_path.complete_url}/frames/{','.join(map(str, numbers))}"
         answer = self.session.fetch(url, _FRAMES.format(syntax), _NO_SUCH_FRAME)
         label = self.session.endpoint.label
         if answer.status in _NO_SUCH_FRAME:
-            raise FrameMissing(
-                f"The {label} does not give frames {numbers[0]} to {numbers[-1]} of an instance ({answer.status}), "
-                "though its metadata promise them."
-            )
-        parts = multipart.parse(answer.body, answer.content_type, label)
+            raise FrameMissing(f"The {label} does not give a frame of an instance decoded ({answer.status}).")
+        parts = multipart.parse(answer.body, answer.content_type, label, len(numbers))
         if len(parts) != len(numbers):
-            raise FrameMissing(f"The {label} gave {len(parts)} frames where {len(numbers)} were asked for.")
+            raise FrameMissing(f"The {label} gave another number of frames than were asked for.")
         return parts
-
-    def batches(self, instance_path: Any, numbers: Sequence[int]) -> Iterator[list[int]]:
-        """Split frame numbers into requests by count and by the length of the URL."""
-        endpoint, batch = self.session.endpoint, list[int]()
-        room = endpoint.url_characters - len(f"{instance_path.complete_url}/frames/")
-        used = 0
-        for number in numbers:
-            width = len(str(number)) + 1
-            if batch and (len(batch) >= endpoint.frames_per_request or used + width > room):
-                yield batch
-                batch, used = [], 0
-            batch.append(number)
-            used += width
-        if batch:
-            yield batch
 
     def get_frame_image(self, instance_path: Any, frame_index: int, transcode_frame: Any) -> bytes:
         """Return one frame's bytes (EZ-WSI's own path, used by `DicomSlide`)."""
@@ -170,18 +189,32 @@ class DicomWeb(dicom_web_interface.DicomWebInterface):  # type: ignore[misc]
     ) -> list[bytes]:
         """Return frames of an instance as they are stored (EZ-WSI's own path, used by its caches)."""
         del retry  # the session retries
-        return [
-            bytes(part.data)
-            for batch in self.batches(instance_path, list(frame_numbers))
-            for part in self.frame_parts(instance_path, batch, AS_STORED)
-        ]
+        return [bytes(part.data) for part in self.frame_parts(instance_path, list(frame_numbers), AS_STORED)]
 
     def get_bulkdata(self, uri: str, chunk_size: int = 0) -> bytes:
-        """Return bulk data (ICC profiles) over the same session."""
+        """Return bulk data (ICC profiles) over the same session.
+
+        A Bulk Data URI (PS3.18 F.2.2) may be relative, or name a host that only the server itself knows (dcm4chee
+        behind a proxy): whatever it says, this server is asked, at the same resource.
+
+        Raises
+        ------
+        EndpointNotAllowed
+            It names another server, and no resource below a study.
+        """
         del chunk_size
-        answer = self.session.fetch(uri, 'multipart/related; type="application/octet-stream", */*')
+        answer = self.session.fetch(self._own_address(uri), _BULK, most_bytes=_BULK_BYTES)
         parts = multipart.parse(answer.body, answer.content_type, self.session.endpoint.label)
         return bytes(parts[0].data) if parts else b""
+
+    def _own_address(self, uri: str) -> str:
+        base = f"{self.session.endpoint.url.rstrip('/')}/"
+        absolute = urljoin(base, uri)
+        if lies_under(absolute, base):
+            return absolute
+        _, found, below = urlsplit(absolute).path.partition("/studies/")
+        query = urlsplit(absolute).query
+        return f"{base}studies/{below}{'?' if query else ''}{query}" if found else absolute
 
     def download_instance(
         self, instance_path: Any, transfer_syntax: str, output_stream: BinaryIO, *_: Any, **__: Any
@@ -190,10 +223,55 @@ class DicomWeb(dicom_web_interface.DicomWebInterface):  # type: ignore[misc]
         output_stream.write(self.instance(instance_path.complete_url, transfer_syntax))
 
     def instance(self, url: str, syntax: str = AS_STORED) -> bytes:
-        """Return a whole instance (Part 10); a `SeriesNotFound` if the server has none at that URL."""
-        answer = self.session.fetch(url, _INSTANCE.format(syntax), _NOT_THERE)
-        label = self.session.endpoint.label
-        parts = [] if answer.status in _NOT_THERE else multipart.parse(answer.body, answer.content_type, label)
-        if not parts:
-            raise SeriesNotFound(f"The {label} has no such instance.")
-        return bytes(parts[0].data)
+        """Return a whole instance (Part 10), asked for in the form that the server answers.
+
+        Raises
+        ------
+        SeriesNotFound
+            The server has none at that URL.
+        ResponseInvalid
+            It gives instances in no form that Slidewire knows.
+        """
+        label, statuses = self.session.endpoint.label, set[int]()
+        for form in self._terms.instance_forms():
+            answer = self.session.fetch(url, form.format(syntax), _NOT_THERE | _NO_SUCH_FORM)
+            if answer.status in _NOT_THERE:
+                break
+            if answer.status in _NO_SUCH_FORM:
+                statuses.add(answer.status)
+                continue
+            parts = multipart.parse(answer.body, answer.content_type, label, 1)
+            if parts:
+                self._terms.settle_instance(form)
+                return bytes(parts[0].data)
+            break
+        else:
+            said = ", ".join(map(str, sorted(statuses)))
+            raise ResponseInvalid(f"The {label} gives whole instances in no form that Slidewire knows ({said}).")
+        raise SeriesNotFound(f"The {label} has no such instance.")
+
+    def header(self, instance_path: Any) -> Json:
+        """Return the DICOM JSON of an instance that is fetched whole: with what a server drops from its metadata.
+
+        Raises
+        ------
+        ResponseInvalid
+            What it gives is no DICOM.
+        """
+        try:
+            with pydicom.dcmread(BytesIO(self.instance(instance_path.complete_url)), stop_before_pixels=True) as found:
+                return dict(found.to_json_dict(suppress_invalid_tags=True))
+        except (pydicom.errors.InvalidDicomError, AttributeError, EOFError, LookupError, TypeError, ValueError) as exc:
+            label = self.session.endpoint.label
+            raise ResponseInvalid(f"The {label} gave an instance that is damaged ({type(exc).__name__}).") from exc
+
+
+def syntax_named(item: Mapping[str, Any]) -> str:
+    """Return the transfer syntax that an instance's metadata name; "" if they name none."""
+    return text(item, TRANSFER_SYNTAX) or text(item, AVAILABLE_TRANSFER_SYNTAX)
+
+
+def native_bytes_of(item: Mapping[str, Any]) -> int:
+    """Return the length in bytes of an uncompressed frame of an instance."""
+    samples, bits = integer(item, _SAMPLES) or 3, integer(item, _BITS) or 8
+    return integer(item, _ROWS) * integer(item, _COLUMNS) * samples * bits // 8

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from connectors.profile import Profile, ProfileFolder
+from connectors.tiff.layout import holds_slide
 from models.domain.errors import EndpointNotAllowed, RequestError, SourceUnreadable
 from models.domain.slide import SlideRef, SourceKind
 
@@ -16,12 +18,18 @@ _DEFAULT_PORT = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long one request may take, in seconds: to connect, between bytes, in all, and waiting for a connection."""
+    """How long one request may take, in seconds: to connect, between bytes, in all, and waiting for a connection.
+
+    A body that comes at less than `least_bytes_s` bytes a second for a whole `window_s` is given up: a server that
+    trickles would hold a worker for `total_s` otherwise. The slowest line that is still a line is far faster.
+    """
 
     connect_s: float = 5.0
     read_s: float = 60.0
     total_s: float = 600.0
     pool_s: float = 60.0
+    least_bytes_s: float = 1000.0
+    window_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +39,23 @@ class Credentials:
     Parameters
     ----------
     kind : str
-        ``none``, ``basic``, ``bearer`` or ``google`` (application default credentials through EZ-WSI).
+        ``none``, ``basic``, ``bearer``, ``oidc`` (client credentials, RFC 6749 4.4) or ``google`` (application default
+        credentials through EZ-WSI).
     username : str
         For ``basic``.
     secret : str
-        Reference to the password or token.
+        Reference to the password, token or client secret.
+    token_url, client_id, scope, audience : str
+        For ``oidc``; `scope` and `audience` are sent if they are set.
     """
 
     kind: str = "none"
     username: str = ""
     secret: str = ""
+    token_url: str = ""
+    client_id: str = ""
+    scope: str = ""
+    audience: str = ""
 
 
 _GOOGLE = Credentials("google")
@@ -59,22 +74,29 @@ class Endpoint:
     credentials : Credentials
     ca_bundle : Path or None
         Certificates to trust instead of the system's; verification itself cannot be switched off.
+    client_certificate, client_key : Path or None
+        PEM files by which the server knows us (mutual TLS); the key may be in the certificate's file.
     connections : int
         Kept open and used at the same time.
     frames_per_request : int
         At most; a request's URL also stays under `url_characters`.
     url_characters : int
     timeouts : Timeouts
+    profile : Profile or None
+        What `slidewire doctor` found out about it.
     """
 
     url: str
     name: str = ""
     credentials: Credentials = field(default_factory=Credentials)
     ca_bundle: Path | None = None
+    client_certificate: Path | None = None
+    client_key: Path | None = None
     connections: int = 2
-    frames_per_request: int = 400
+    frames_per_request: int = 900
     url_characters: int = 6000
     timeouts: Timeouts = field(default_factory=Timeouts)
+    profile: Profile | None = None
 
     @property
     def label(self) -> str:
@@ -126,6 +148,8 @@ class Endpoints:
         Bases under which raw URLs may lie; None: any (what a person types at the command line).
     cloud : Credentials
         For Cloud Storage: ``google`` or ``none``.
+    profiles : ProfileFolder or None
+        What is known of servers; None: nothing is looked up.
     """
 
     def __init__(
@@ -133,8 +157,10 @@ class Endpoints:
         named: Sequence[Endpoint] = (),
         allowed_urls: Sequence[str] | None = None,
         cloud: Credentials = _GOOGLE,
+        profiles: ProfileFolder | None = None,
     ) -> None:
         self.cloud = cloud
+        self._profiles = profiles
         self._named: Mapping[str, Endpoint] = {endpoint.name: endpoint for endpoint in named}
         self._allowed = None if allowed_urls is None else tuple(allowed_urls)
 
@@ -161,12 +187,18 @@ class Endpoints:
         return Endpoint(url=url)
 
     def of_ref(self, ref: SlideRef) -> Endpoint:
-        """Return the endpoint of a DICOMweb slide."""
+        """Return the endpoint of a DICOMweb slide, with its profile if there is one."""
         if not ref.endpoint:
-            return self.of_url(ref.location)
+            return self._profiled(self.of_url(ref.location))
         endpoint = self.named(ref.endpoint)
         # A URL below the endpoint's own names a store of that server: that store is what is read.
-        return replace(endpoint, url=ref.location) if lies_under(ref.location, endpoint.url) else endpoint
+        store = replace(endpoint, url=ref.location) if lies_under(ref.location, endpoint.url) else endpoint
+        return self._profiled(store)
+
+    def _profiled(self, endpoint: Endpoint) -> Endpoint:
+        if self._profiles is None or endpoint.profile is not None:
+            return endpoint
+        return replace(endpoint, profile=self._profiles.find(endpoint.url))
 
     def locate(self, source: str, instance_uids: tuple[str, ...] = ()) -> SlideRef:
         """Turn what the user wrote into a reference.
@@ -174,22 +206,26 @@ class Endpoints:
         Parameters
         ----------
         source : str
-            Series URL, ``ENDPOINT/STUDY_UID/SERIES_UID``, folder, file, or ``gs://BUCKET/OBJECT``.
+            Series URL, ``ENDPOINT/STUDY_UID/SERIES_UID``, folder, file, ``gs://BUCKET/OBJECT``, ``s3://BUCKET/OBJECT``,
+            or the URL of a TIFF file.
         instance_uids : tuple of str
             Restricts a DICOM slide to the level these make up.
         """
         for uid in instance_uids:
             require_uid(uid, "SOP Instance UID")
         if source.startswith(("http://", "https://")):
+            if _has_tiff_name(_split(source).path) and not _SERIES.fullmatch(source):
+                return SlideRef("tiff", source, self.of_url(source).name)
             return self._series_url(source, instance_uids)
         if source.startswith("gs://"):
-            return SlideRef("gcs", source)
+            return SlideRef("tiff" if _has_tiff_name(source) else "gcs", source)
+        if source.startswith("s3://"):
+            return SlideRef("tiff", source)
         path = Path(source)
         try:
             path = path.expanduser()
             if path.exists():
-                kind: SourceKind = "dicom-files" if path.is_dir() or _is_dicom(path) else "image"
-                return SlideRef(kind, str(path.resolve()), instance_uids=instance_uids)
+                return SlideRef(_kind_of(path), str(path.resolve()), instance_uids=instance_uids)
         except (OSError, RuntimeError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) else "there is no such home folder"
             raise SourceUnreadable(f"{path.name[:100]!r} cannot be read: {reason}.") from exc
@@ -202,17 +238,31 @@ class Endpoints:
             return SlideRef("dicomweb", endpoint.url, name, study, series, instance_uids)
         raise SourceUnreadable(
             f"{path.name!r} does not exist. A source is a DICOMweb series URL, ENDPOINT/STUDY_UID/SERIES_UID, a folder "
-            "of DICOM files, an image file or gs://BUCKET/OBJECT."
+            "of DICOM files, an image or TIFF file, gs://BUCKET/OBJECT, s3://BUCKET/OBJECT or a TIFF file's URL."
         )
 
     def _series_url(self, url: str, instance_uids: tuple[str, ...]) -> SlideRef:
         found = _SERIES.fullmatch(url)
         if not found:
-            raise RequestError("The URL names no series: it must end in /studies/STUDY_UID/series/SERIES_UID.")
+            raise RequestError(
+                "The URL names no series: it must end in /studies/STUDY_UID/series/SERIES_UID, "
+                "or in the name of a TIFF file (.svs, .tif, .tiff, .btf)."
+            )
         study = require_uid(found["study"], "Study Instance UID")
         series = require_uid(found["series"], "Series Instance UID")
         endpoint = self.of_url(found["base"])
         return SlideRef("dicomweb", found["base"], endpoint.name, study, series, instance_uids)
+
+
+def _has_tiff_name(name: str) -> bool:
+    return name.lower().endswith((".svs", ".tif", ".tiff", ".btf"))
+
+
+def _kind_of(path: Path) -> SourceKind:
+    """Return the source of a local path; a TIFF file goes by what is in it, as an ordinary picture may be one."""
+    if path.is_dir() or _is_dicom(path):
+        return "dicom-files"
+    return "tiff" if _has_tiff_name(path.name) and holds_slide(path) else "image"
 
 
 def _is_dicom(path: Path) -> bool:

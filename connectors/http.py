@@ -1,5 +1,6 @@
-"""One pooled, kept-open HTTP session an endpoint, with four timeouts, one retry layer, and our errors only."""
+"""One pooled, kept-open HTTP session an endpoint, with its timeouts, one retry layer, and our errors only."""
 
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +16,11 @@ import stamina
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from connectors.body import MAX_BODY_BYTES, read_body
 from connectors.credentials import factory_of
 from connectors.endpoints import Endpoint, lies_under
+from connectors.oidc import OidcCredentials
+from connectors.protocols import Traffic
 from models.domain.errors import (
     AccessDenied,
     EndpointBusy,
@@ -32,8 +36,6 @@ from models.domain.errors import (
 T = TypeVar("T")
 
 _ATTEMPTS = 4
-_CHUNK_BYTES = 1 << 20
-_MAX_BODY_BYTES = 4 << 30
 _BUSY = {408, 425, 429, 503}
 _MAX_RETRY_AFTER_S = 30.0  # longer waits belong to the ledger
 
@@ -74,15 +76,50 @@ def error_of(status: int, label: str, retry_after: str | None = None) -> Slidewi
     return ResponseInvalid(f"The {label} refused the request ({status}).")
 
 
+def _tls_error(label: str, exc: Exception) -> EndpointError:
+    if "CERTIFICATE_VERIFY_FAILED" in str(exc):
+        return EndpointError(
+            f"The certificate of the {label} is not trusted: give the authority's certificates as ca_bundle."
+        )
+    return EndpointError(
+        f"No TLS connection to the {label} can be made: does it speak TLS there, and want a client_certificate?"
+    )
+
+
+def client_certificate(endpoint: Endpoint) -> tuple[str, str] | None:
+    """Return the files of an endpoint's client certificate and its key; None if it has none.
+
+    Raises
+    ------
+    SettingsInvalid
+        A file is missing, or the two are no pair. A key that is locked by a password cannot be used.
+    """
+    certificate = endpoint.client_certificate
+    if certificate is None:
+        if endpoint.client_key is not None:
+            raise SettingsInvalid(f"The {endpoint.label} has a client_key and no client_certificate.")
+        return None
+    key = endpoint.client_key or certificate
+    for name, path in (("client_certificate", certificate), ("client_key", key)):
+        if not path.is_file():
+            raise SettingsInvalid(f"The {name} of the {endpoint.label} is no file.")
+    try:
+        ssl.create_default_context().load_cert_chain(certificate, key, password="")  # never asked for at a terminal
+    except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
+        raise SettingsInvalid(
+            f"The client_certificate and client_key of the {endpoint.label} are no PEM files of a certificate and its "
+            f"key without a password ({type(exc).__name__})."
+        ) from None
+    return str(certificate), str(key)
+
+
 @contextmanager
 def translated(label: str) -> Iterator[None]:
     """Turn what requests raises into our errors; the originals' texts hold URLs and are not kept."""
     try:
         yield
-    except requests.exceptions.SSLError:
-        raise EndpointError(
-            f"The certificate of the {label} is not trusted: give the authority's certificates as ca_bundle."
-        ) from None
+    except requests.exceptions.SSLError as exc:
+        raise _tls_error(label, exc) from None
     except (requests.Timeout, urllib3.exceptions.TimeoutError):
         raise EndpointUnreachable(f"The {label} did not answer in time.") from None
     except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
@@ -107,11 +144,14 @@ class HttpSession(requests.Session):
         super().__init__()
         if endpoint.ca_bundle is not None and not endpoint.ca_bundle.is_file():
             raise SettingsInvalid(f"The ca_bundle of the {endpoint.label} is no file.")
+        self._certificate = client_certificate(endpoint)
         self.endpoint = endpoint
-        self.credential_factory = factory_of(endpoint.credentials)
+        self.credential_factory = factory_of(endpoint.credentials, endpoint.ca_bundle)
         self._limits = endpoint.timeouts
         self._origin = urlunsplit((*urlsplit(endpoint.url)[:2], "", "", ""))
         self._slots = threading.BoundedSemaphore(endpoint.connections)
+        self._counting = threading.Lock()
+        self._requests = self._bytes = 0
         self.auth = self._authorise  # also keeps requests from looking into ~/.netrc
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=endpoint.connections, pool_block=True)
         self.mount("http://", adapter)
@@ -138,10 +178,48 @@ class HttpSession(requests.Session):
             kwargs["timeout"] = (self._limits.connect_s, self._limits.read_s)
         if self.endpoint.ca_bundle is not None:  # here, where REQUESTS_CA_BUNDLE can no longer overrule it
             kwargs["verify"] = str(self.endpoint.ca_bundle)
-        with translated(self.endpoint.label):
-            return super().send(request, **kwargs)
+        if self._certificate is not None:
+            kwargs["cert"] = self._certificate
+        response = self._send_once(request, kwargs)
+        if response.status_code == 401 and self._renewed(request):
+            response.close()
+            response = self._send_once(request, kwargs)
+        return response
 
-    def fetch(self, url: str, accept: str, also: frozenset[int] = frozenset()) -> Answer:
+    def _send_once(self, request: requests.PreparedRequest, options: dict[str, Any]) -> requests.Response:
+        self._count(1, 0)
+        with translated(self.endpoint.label):
+            response = super().send(request, **options)
+        if not options.get("stream"):
+            self._count(0, len(response.content))
+        return response
+
+    def _renewed(self, request: requests.PreparedRequest) -> bool:
+        """Whether a request that was refused carries a newer token now: a server may forget one before its time."""
+        credentials = self.credential_factory.get_credentials()
+        if not isinstance(credentials, OidcCredentials):
+            return False
+        credentials.discard(request.headers)
+        body: object = request.body
+        if body is not None and not isinstance(body, bytes | str):
+            return False  # it is sent, and cannot be sent again; the next request fetches a token
+        credentials.apply(request.headers)
+        return True
+
+    @property
+    def traffic(self) -> Traffic:
+        """Requests sent and bytes read so far, as they came over the line."""
+        with self._counting:
+            return Traffic(self._requests, self._bytes)
+
+    def _count(self, requests_sent: int, bytes_read: int) -> None:
+        with self._counting:
+            self._requests += requests_sent
+            self._bytes += bytes_read
+
+    def fetch(
+        self, url: str, accept: str, also: frozenset[int] = frozenset(), most_bytes: int = MAX_BODY_BYTES
+    ) -> Answer:
         """GET a resource whole, retrying what is worth it.
 
         Parameters
@@ -151,44 +229,52 @@ class HttpSession(requests.Session):
             The Accept header.
         also : frozenset of int
             Statuses besides 2xx that the caller wants to judge.
+        most_bytes : int
+            Of a body; a larger one is given up.
 
         Raises
         ------
         EndpointError
             Any other status, a broken connection, an overlong body.
         """
-        return retrying(lambda: self._fetch_once(url, accept, also))
+        return retrying(lambda: self.fetch_once(url, accept, also, most_bytes))
 
-    def _fetch_once(self, url: str, accept: str, also: frozenset[int]) -> Answer:
+    def fetch_once(self, url: str, accept: str, also: frozenset[int], most_bytes: int = MAX_BODY_BYTES) -> Answer:
+        """GET a resource whole, as `fetch`, without retrying."""
         label = self.endpoint.label
         if not self._slots.acquire(timeout=self._limits.pool_s):
             raise EndpointUnreachable(f"No connection to the {label} came free within {self._limits.pool_s:g} s.")
         try:
-            with translated(label), self.get(url, headers={"Accept": accept}, stream=True) as response:
+            headers = {"Accept": accept, "Accept-Encoding": "gzip" if "json" in accept else "identity"}
+            with translated(label), self.get(url, headers=headers, stream=True) as response:
                 if not 200 <= response.status_code < 300 and response.status_code not in also:
                     raise error_of(response.status_code, label, response.headers.get("Retry-After"))
-                body = self._read(response)
+                try:
+                    body = read_body(response, self._limits, label, most_bytes)
+                finally:
+                    self._count(0, response.raw.tell())
                 return Answer(response.status_code, response.headers.get("Content-Type", ""), body)
         finally:
             self._slots.release()
 
-    def _read(self, response: requests.Response) -> bytes:
-        deadline = time.monotonic() + self._limits.total_s
-        chunks, size = [], 0
-        # read1 returns what has arrived: waiting for a full chunk, a server that drips would pass the deadline.
-        while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > _MAX_BODY_BYTES:
-                raise ResponseInvalid(f"The {self.endpoint.label} sends an answer of more than 4 GiB.")
-            if time.monotonic() > deadline:
-                raise EndpointUnreachable(
-                    f"The {self.endpoint.label} took over {self._limits.total_s:g} s for one answer."
-                )
-        return b"".join(chunks)
+
+class Spoiled(Exception):
+    """An answer that arrived and cannot be used, though another try may bring a good one.
+
+    Parameters
+    ----------
+    error : SlidewireError
+        What it is when all tries are used up.
+    """
+
+    def __init__(self, error: SlidewireError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 def _worth_retrying(exc: Exception) -> bool | float:
+    if isinstance(exc, Spoiled):
+        return True
     if not isinstance(exc, SlidewireError) or not exc.retryable:
         return False
     if exc.retry_after_s is None:
@@ -196,11 +282,20 @@ def _worth_retrying(exc: Exception) -> bool | float:
     return exc.retry_after_s if exc.retry_after_s <= _MAX_RETRY_AFTER_S else False
 
 
-def retrying(call: Callable[[], T]) -> T:
-    """Call until it succeeds, fails for good, or has failed four times; Retry-After is honoured."""
-    for attempt in stamina.retry_context(on=_worth_retrying, attempts=_ATTEMPTS, timeout=120.0, wait_initial=0.2):
-        with attempt:
-            return call()
+def retrying(call: Callable[[], T], attempts: int = _ATTEMPTS) -> T:
+    """Call until it succeeds, fails for good, or has failed `attempts` times; Retry-After is honoured.
+
+    Raises
+    ------
+    SlidewireError
+        The last one; for a `Spoiled` answer, the error it carries.
+    """
+    try:
+        for attempt in stamina.retry_context(on=_worth_retrying, attempts=attempts, timeout=120.0, wait_initial=0.2):
+            with attempt:
+                return call()
+    except Spoiled as exc:
+        raise exc.error from None
     raise AssertionError("unreachable")
 
 

@@ -12,10 +12,11 @@ _LENGTH = re.compile(rb"[0-9]{1,18}")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part: its Content-Type, and a view of its bytes."""
+    """One part: its Content-Type, a view of its bytes, and its Content-Location ("" if it has none)."""
 
     content_type: str
     data: memoryview
+    location: str = ""
 
 
 @lru_cache(maxsize=256)
@@ -36,7 +37,7 @@ def transfer_syntax_of(content_type: str) -> str:
     return params.get("transfer-syntax", "").strip()
 
 
-def parse(body: bytes, content_type: str, label: str) -> list[Part]:
+def parse(body: bytes, content_type: str, label: str, most: int | None = None) -> list[Part]:
     """Split a body into its parts.
 
     Parameters
@@ -46,6 +47,8 @@ def parse(body: bytes, content_type: str, label: str) -> list[Part]:
         Of the response; a single-part answer is one part.
     label : str
         Of the endpoint, for messages.
+    most : int or None
+        Parts that were asked for: of more than these, one is returned, to tell, and the rest is not looked at.
 
     Raises
     ------
@@ -63,9 +66,9 @@ def parse(body: bytes, content_type: str, label: str) -> list[Part]:
     start = body.find(delimiter)
     if start < 0:
         raise _torn(label)
-    parts, view = [], memoryview(body)
+    parts, view = list[Part](), memoryview(body)
     at = start + len(delimiter)
-    while body[at : at + 2] != b"--":
+    while body[at : at + 2] != b"--" and (most is None or len(parts) <= most):
         part, at = _part(body, view, at, delimiter, label)
         parts.append(part)
     return parts
@@ -75,11 +78,13 @@ def _part(body: bytes, view: memoryview, at: int, delimiter: bytes, label: str) 
     head_end = body.find(b"\r\n\r\n", at)
     if head_end < 0:
         raise _torn(label)
-    content_type, length = "", None
+    content_type, location, length = "", "", None
     for line in body[at:head_end].split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-type":
             content_type = value.strip().decode("latin-1")
+        elif name.strip().lower() == b"content-location":
+            location = value.strip().decode("latin-1")
         elif name.strip().lower() == b"content-length" and _LENGTH.fullmatch(value.strip()):
             length = int(value)
     start = head_end + 4
@@ -90,7 +95,7 @@ def _part(body: bytes, view: memoryview, at: int, delimiter: bytes, label: str) 
         if end < 0:
             raise _torn(label)
         length = end - start
-    return Part(content_type, view[start : start + length]), start + length + len(following)
+    return Part(content_type, view[start : start + length], location), start + length + len(following)
 
 
 def _torn(label: str) -> ResponseInvalid:

@@ -15,13 +15,17 @@ from pydantic_settings import (
 )
 
 from connectors.endpoints import Credentials, Endpoint, Endpoints, Timeouts
+from connectors.profile import ProfileFolder
 from models.domain.errors import SettingsInvalid
 
 _FILE = "slidewire.toml"
 
 
 class TimeoutSettings(BaseModel):
-    """Seconds one request may take: to connect, between bytes, in all, waiting for a free connection."""
+    """Seconds one request may take: to connect, between bytes, in all, waiting for a free connection.
+
+    And the least bytes a second, over a window, that an answer comes at.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,6 +33,8 @@ class TimeoutSettings(BaseModel):
     read_s: float = Field(60.0, gt=0)
     total_s: float = Field(600.0, gt=0)
     pool_s: float = Field(60.0, gt=0)
+    least_bytes_s: float = Field(1000.0, ge=0)
+    window_s: float = Field(10.0, gt=0)
 
 
 class EndpointSettings(BaseModel):
@@ -37,12 +43,18 @@ class EndpointSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str = Field(pattern=r"^https?://[^\s?#@]+$")
-    auth: Literal["none", "basic", "bearer", "google"] = "none"
+    auth: Literal["none", "basic", "bearer", "oidc", "google"] = "none"
     username: str = ""
     secret: str = Field("", repr=False)
+    token_url: str = Field("", pattern=r"^(https?://[^\s?#@]+)?$")
+    client_id: str = ""
+    scope: str = ""
+    audience: str = ""
     ca_bundle: Path | None = None
+    client_certificate: Path | None = None
+    client_key: Path | None = None
     connections: int = Field(2, ge=1, le=64)
-    frames_per_request: int = Field(400, ge=1, le=10_000)
+    frames_per_request: int = Field(900, ge=1, le=10_000)
     url_characters: int = Field(6000, ge=200)
     timeouts: TimeoutSettings = TimeoutSettings()
 
@@ -51,8 +63,12 @@ class EndpointSettings(BaseModel):
         return Endpoint(
             url=self.url.rstrip("/"),
             name=name,
-            credentials=Credentials(self.auth, self.username, self.secret),
+            credentials=Credentials(
+                self.auth, self.username, self.secret, self.token_url, self.client_id, self.scope, self.audience
+            ),
             ca_bundle=self.ca_bundle,
+            client_certificate=self.client_certificate,
+            client_key=self.client_key,
             connections=self.connections,
             frames_per_request=self.frames_per_request,
             url_characters=self.url_characters,
@@ -76,7 +92,7 @@ class Settings(BaseSettings):
     broker_url: str = Field("", repr=False)
     """Celery broker that rings the doorbell; empty: workers poll the ledger."""
     state_folder: Path = Field(default_factory=lambda: platformdirs.user_state_path("slidewire"))
-    """Where the default ledger and the checkpoints lie."""
+    """Where the default ledger, the checkpoints and what is known of servers lie."""
     checkpoints: Path | None = None
     """Folder of the checkpoints, seen by all workers of a ledger; empty: in the state folder."""
     endpoints: dict[str, EndpointSettings] = Field(default_factory=dict)
@@ -121,11 +137,16 @@ class Settings(BaseSettings):
         """Folder of the checkpoints."""
         return self.checkpoints or self.state_folder / "checkpoints"
 
-    def open_endpoints(self) -> Endpoints:
-        """Return the configured endpoints and the rule for raw URLs."""
+    def open_endpoints(self, *, profiled: bool = True) -> Endpoints:
+        """Return the configured endpoints and the rule for raw URLs; with what is known of servers, unless told not."""
         cloud = Credentials("none" if self.storage_emulator else self.cloud_credentials)
         named = [settings.endpoint(name) for name, settings in self.endpoints.items()]
-        return Endpoints(named, self.allowed_urls, cloud)
+        return Endpoints(named, self.allowed_urls, cloud, self.profiles if profiled else None)
+
+    @property
+    def profiles(self) -> ProfileFolder:
+        """What `slidewire doctor` keeps of servers."""
+        return ProfileFolder(self.state_folder / "profiles")
 
 
 def _config_file() -> Path | None:

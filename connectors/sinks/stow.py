@@ -68,18 +68,18 @@ class StowSink:
         StoreMismatch
             It holds other values under the same UID.
         """
-        outputs = []
-        for kind, dataset in build_objects(result):
-            content = to_bytes(dataset)
+        return tuple(self.store(kind, dataset) for kind, dataset in build_objects(result))
+
+    def store(self, kind: str, dataset: pydicom.Dataset) -> Output:
+        """Store one object if it is not there yet; errors as for `write`."""
+        content = to_bytes(dataset)
+        if not self._stored(dataset):
+            # Read again: the client writes it anew, and only what was read has a group length (PS3.10 7.1).
+            self._send(pydicom.dcmread(BytesIO(content)))
             if not self._stored(dataset):
-                # Read again: the client writes it anew, and only what was read has a group length (PS3.10 7.1).
-                self._send(pydicom.dcmread(BytesIO(content)))
-                if not self._stored(dataset):
-                    raise StoreRefused(f"The {self._label} took the {kind} and does not have it.")
-            digest = hashlib.sha256(content).hexdigest()
-            uids = (str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID))
-            outputs.append(Output(kind, self._url(dataset), digest, *uids))
-        return tuple(outputs)
+                raise StoreRefused(f"The {self._label} took the {kind} and does not have it.")
+        digest = hashlib.sha256(content).hexdigest()
+        return Output(kind, self._url(dataset), digest, str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID))
 
     def holds(self, output: Output) -> bool:
         """Whether the server still has an instance."""

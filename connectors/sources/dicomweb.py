@@ -1,19 +1,26 @@
 """A slide in any DICOMweb server, opened by EZ-WSI's `DicomSlide` over our interface."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from ez_wsi_dicomweb import dicom_slide, ez_wsi_errors
 from ez_wsi_dicomweb.ml_toolkit import dicom_path
 
 from connectors import multipart
-from connectors.dicom.metadata import SOP_INSTANCE, select_slide, slide_of, value
-from connectors.dicomweb import AS_STORED, DicomWeb
+from connectors.dicom.attributes import Json, integer, text
+from connectors.dicom.icc import icc_of
+from connectors.dicom.levels import levels_of
+from connectors.dicom.metadata import SOP_INSTANCE, SlideMetadata, frame_count, select_slide
+from connectors.dicom.photometric import photometric_of
+from connectors.dicomweb import DicomWeb
 from connectors.endpoints import Endpoint, Endpoints
 from connectors.protocols import Traffic
 from models.domain.errors import NotASlide
 from models.domain.patch import EncodedFrame
 from models.domain.slide import Slide, SlideRef
+
+_WHOLE_INSTANCE_BYTES = 64 << 20  # uncompressed; for its header only
 
 
 class DicomWebSource:
@@ -28,47 +35,70 @@ class DicomWebSource:
     def __init__(self, ref: SlideRef, endpoint: Endpoint) -> None:
         self._web = DicomWeb(endpoint)
         path = dicom_path.FromString(f"{endpoint.url.rstrip('/')}/studies/{ref.study_uid}/series/{ref.series_uid}")
-        selected = select_slide(self._web.metadata(path), ref.instance_uids)
-        self._metadata = {str(value(item, SOP_INSTANCE)): item for item in selected.instances}
+        selected = select_slide(self._web.metadata(path), ref.instance_uids, ref.reading)
+        self._metadata = {text(item, SOP_INSTANCE): item for item in selected.instances}
         self._paths = {uid: dicom_path.FromPath(path, instance_uid=uid) for uid in self._metadata}
-        try:
-            # EZ-WSI gives the geometry; the feed goes by each frame's own part.
-            objects = self._web.objects_of(selected, path, alike=True)
-            self.ez_wsi = dicom_slide.DicomSlide(self._web, path, instances=objects)
-        except ez_wsi_errors.EZWsiError as exc:
-            raise NotASlide(f"EZ-WSI cannot open the series ({type(exc).__name__}).") from exc
+        self._path = path
+        self._objects = self._web.objects_of(selected, path, alike=True)
         notes = (*selected.notes, *sorted(self._web.mislabelled))
-        self._slide = slide_of(self.ez_wsi.levels, ref, ref.series_uid, notes)
+        opened = levels_of(SlideMetadata(selected.instances, notes), ref, ref.series_uid)
+        self._slide, self._tilings = opened.slide, opened.tilings
+
+    @cached_property
+    def ez_wsi(self) -> dicom_slide.DicomSlide:
+        """The slide as EZ-WSI opens it, over our session.
+
+        Raises
+        ------
+        NotASlide
+            It cannot: it knows neither sparse tiles nor several focal planes or optical paths.
+        """
+        try:
+            return dicom_slide.DicomSlide(self._web, self._path, instances=self._objects)
+        except (ez_wsi_errors.EZWsiError, KeyError) as exc:
+            raise NotASlide(f"EZ-WSI cannot open the series ({type(exc).__name__}).") from exc
 
     @property
     def slide(self) -> Slide:
-        """The slide's geometry, as EZ-WSI's level map gives it."""
+        """The slide's geometry."""
         return self._slide
 
     def frames(self, level: int, indices: Sequence[int]) -> Iterator[EncodedFrame]:
         """Yield frames in order, many a request."""
-        for instance in self._slide.levels[level].instances:
-            first, last = instance.frame_offset, instance.frame_offset + instance.frame_count
-            numbers = [index - first + 1 for index in indices if first <= index < last]
-            path = self._paths[instance.uid]
-            for batch in self._web.batches(path, numbers):
-                for number, part in zip(batch, self._web.frame_parts(path, batch, AS_STORED), strict=True):
-                    syntax = multipart.transfer_syntax_of(part.content_type)
-                    yield EncodedFrame(number - 1 + first, part.data, syntax)
+        geometry = self._slide.levels[level]
+        native_bytes = geometry.frame_width_px * geometry.frame_height_px * 3
+        for place in self._tilings[level].places(indices):
+            said = self._metadata[place.instance_uid]
+            planar = integer(said, "00280006") == 1
+            found = self._web.frames(self._paths[place.instance_uid], place.numbers, native_bytes)
+            for (_, part), tile in zip(found, place.tiles, strict=True):
+                syntax = multipart.transfer_syntax_of(part.content_type)
+                photometric = photometric_of(said, part.data, native_bytes)
+                yield EncodedFrame(tile, part.data, syntax, photometric, planar)
 
     def header(self, level: int) -> Mapping[str, Any] | None:
         """Return the metadata of the level's first instance."""
         return self._metadata[self._slide.levels[level].instances[0].uid]
 
     def icc_profile(self, level: int) -> bytes | None:
-        """Return None."""
-        del level
-        return None
+        """Return the profile of the optical path that is read, from metadata or bulk data."""
+        uid = self._slide.levels[level].instances[0].uid
+        path = self._tilings[level].optical_path
+        found = icc_of(self._metadata[uid], path) or icc_of(self._smallest, path)
+        return self._web.get_bulkdata(found) if isinstance(found, str) else found
+
+    @cached_property
+    def _smallest(self) -> Json:
+        """Header of the smallest instance, taken whole: some servers drop binary attributes from their metadata."""
+        item = min(self._metadata.values(), key=frame_count)
+        if frame_count(item) * integer(item, "00280010") * integer(item, "00280011") * 3 > _WHOLE_INSTANCE_BYTES:
+            return {}
+        return self._web.header(self._paths[text(item, SOP_INSTANCE)])
 
     def close(self) -> Traffic:
         """Close the session."""
         self._web.session.close()
-        return Traffic()
+        return self._web.session.traffic
 
 
 def open_source(ref: SlideRef, endpoints: Endpoints) -> DicomWebSource:

@@ -92,6 +92,7 @@ def _handler(
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 5
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             headers = {name.title(): value for name, value in self.headers.items()}

@@ -17,6 +17,7 @@ class Asked:
 
     path: str
     headers: Mapping[str, str]
+    body: bytes = b""
 
 
 @dataclass
@@ -37,6 +38,8 @@ class Reply:
         Send the body over and over in small pieces, until the other side has gone.
     silent : bool
         Accept, and say nothing until the other side has gone.
+    pieces : int
+        Send the body in so many pieces, 10 ms apart: a slow line.
     """
 
     status: int = 200
@@ -46,6 +49,7 @@ class Reply:
     reset: bool = False
     drip: bool = False
     silent: bool = False
+    pieces: int = 1
 
 
 class StrictServer(ThreadingHTTPServer):
@@ -84,11 +88,13 @@ class StrictServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: StrictServer
 
     def do_GET(self) -> None:
         """Answer."""
-        reply = self.server.reply_to(Asked(self.path, dict(self.headers.items())))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        reply = self.server.reply_to(Asked(self.path, dict(self.headers.items()), body))
         if reply.reset:
             # Linger of zero: close() sends RST.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -109,8 +115,15 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.drip:
             self._drip(reply.body)
             return
-        self.wfile.write(reply.body[: len(reply.body) - reply.cut])
+        whole = reply.body[: len(reply.body) - reply.cut]
+        step = -(-len(whole) // reply.pieces) or 1
+        for at in range(0, len(whole), step):
+            self.wfile.write(whole[at : at + step])
+            if reply.pieces > 1 and self.server.stopping.wait(0.01):
+                break
         self.close_connection = bool(reply.cut)
+
+    do_POST = do_GET  # noqa: N815 - the name that http.server looks for
 
     def _drip(self, piece: bytes) -> None:
         self.close_connection = True

@@ -1,12 +1,17 @@
-"""A slide in memory, cut into native frames: small, exact, and it remembers which frames were asked for."""
+"""A slide in memory, cut into native frames: small, exact, and it remembers which frames were asked for.
+
+Its tiles may be absent, its frames missing or damaged.
+"""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connectors.protocols import Traffic
+from models.domain.errors import FrameMissing
 from models.domain.patch import EncodedFrame, PatchGrid
 from models.domain.slide import Instance, Level, Slide, SlideRef
 from models.imaging.syntax import EXPLICIT_LITTLE_ENDIAN
@@ -21,6 +26,27 @@ def make_level(
     frames = -(-width_px // frame_px) * -(-height_px // frame_px)
     whole = Instance(f"1.2.{width_px}.{height_px}", 0, frames, f"digest of {width_px} x {height_px}")
     return Level(width_px, height_px, frame_px, frame_px, spacing_um, "RGB", (whole,))
+
+
+def without_tiles(level: Level, tiles: Collection[int], background: tuple[int, int, int] | None = None) -> Level:
+    """Return a level that does not hold some tiles: empty glass if there is a background, else a fault."""
+    runs: list[tuple[int, int]] = []
+    for tile in sorted(tiles):
+        if runs and runs[-1][1] == tile:
+            runs[-1] = (runs[-1][0], tile + 1)
+        else:
+            runs.append((tile, tile + 1))
+    return replace(level, absent=tuple(runs), background=background)
+
+
+def with_glass(pixels: NDArray[np.uint8], level: Level) -> NDArray[np.uint8]:
+    """Return the image as it is with the level's background in place of its absent tiles, pixel by pixel."""
+    absent = {tile for start, stop in level.absent for tile in range(start, stop)}
+    tile = np.arange(level.height_px)[:, None] // level.frame_height_px * level.columns
+    tile = tile + np.arange(level.width_px)[None, :] // level.frame_width_px
+    found = pixels.copy()
+    found[np.isin(tile, list(absent))] = level.background
+    return found
 
 
 def make_slide(*levels: Level, notes: tuple[str, ...] = ()) -> Slide:
@@ -60,11 +86,25 @@ class MemorySource:
     slide : Slide
     images : sequence of uint8 arrays (H, W, 3)
         One a level.
+    missing : collection of int
+        Tiles whose frames are promised and not given, on any level.
+    damaged : collection of int
+        Tiles whose frames are cut off, on any level.
+    profile : bytes or None
+        ICC profile of every level.
     """
 
-    def __init__(self, slide: Slide, *images: NDArray[np.uint8]) -> None:
+    def __init__(
+        self,
+        slide: Slide,
+        *images: NDArray[np.uint8],
+        missing: Collection[int] = (),
+        damaged: Collection[int] = (),
+        profile: bytes | None = None,
+    ) -> None:
         self.slide = slide
         self._frames = [frames_from(image, level) for image, level in zip(images, slide.levels, strict=True)]
+        self._missing, self._damaged, self._profile = frozenset(missing), frozenset(damaged), profile
         self._lock = threading.Lock()
         self.requests: list[tuple[int, ...]] = []
         self.closed = False
@@ -78,16 +118,22 @@ class MemorySource:
         """Yield native frames."""
         with self._lock:
             self.requests.append(tuple(indices))
+        for start, stop in self.slide.levels[level].absent:
+            assert not any(start <= index < stop for index in indices), "an absent tile was asked for"
         for index in indices:
-            yield EncodedFrame(index, self._frames[level][index].tobytes(), EXPLICIT_LITTLE_ENDIAN)
+            if index in self._missing:
+                raise FrameMissing(f"Frame {index + 1} is not there.")
+            data = self._frames[level][index].tobytes()
+            yield EncodedFrame(index, data[:-1] if index in self._damaged else data, EXPLICIT_LITTLE_ENDIAN)
 
     def header(self, level: int) -> None:
         """Return None: an array is no DICOM."""
         del level
 
-    def icc_profile(self, level: int) -> None:
-        """Return None: an array has no colour space."""
+    def icc_profile(self, level: int) -> bytes | None:
+        """Return the profile that was given."""
         del level
+        return self._profile
 
     def close(self) -> Traffic:
         """Remember that it was closed."""

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import embed, encoders, export, jobs, process, show
+from worker.cli import doctor, embed, encoders, export, jobs, process, show
 
 app = typer.Typer(
     name="slidewire",
@@ -38,6 +38,7 @@ app.command("worker")(process.worker)
 app.add_typer(jobs.app, name="jobs")
 app.command("export")(export.export)
 app.command("encoders")(encoders.encoders)
+app.command("doctor")(doctor.doctor)
 app.command("demo")(show.demo)
 
 

@@ -2,20 +2,20 @@
 
 import gzip
 import json
-import ssl
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 import stamina
 
 from connectors import http
 from connectors.endpoints import Credentials, Endpoint, Timeouts
 from connectors.http import HttpSession, error_of, json_of, retry_after_s
+from connectors.protocols import Traffic
 from models.domain.errors import (
     AccessDenied,
     EndpointBusy,
@@ -47,6 +47,12 @@ def _session(url: str, monkeypatch: pytest.MonkeyPatch, timeouts: Timeouts = _QU
     monkeypatch.setenv("SLIDEWIRE_TEST_TOKEN", _TOKEN)
     credentials = Credentials("bearer", secret="env:SLIDEWIRE_TEST_TOKEN")
     return HttpSession(Endpoint(url, "pacs", credentials, timeouts=timeouts, **more))
+
+
+def _fails_somehow(session: HttpSession) -> SlidewireError:
+    with pytest.raises(SlidewireError) as caught:
+        session.fetch(session.endpoint.url + _PATH, "application/dicom+json")
+    return caught.value
 
 
 @pytest.fixture
@@ -184,13 +190,85 @@ def test_dripping_server(server: StrictServer, monkeypatch: pytest.MonkeyPatch) 
         assert "0.1 s" in str(_fails(session, EndpointUnreachable))
 
 
-def test_overlong_body(server: StrictServer, session: HttpSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body beyond all measure is given up before it fills the memory, also one that unpacks to that."""
-    monkeypatch.setattr(http, "_MAX_BODY_BYTES", 1000)
-    server.replies = [Reply(200, bytes(1001))]
+def test_overlong_body(server: StrictServer, session: HttpSession) -> None:
+    """A body beyond what the caller can use is given up before it fills the memory, also one that unpacks to that."""
+    server.replies = [Reply(200, bytes(1001)), Reply(200, bytes(1000))]
+    with pytest.raises(ResponseInvalid, match="more than"):
+        session.fetch(server.url + _PATH, "*/*", most_bytes=1000)
+    assert session.fetch(server.url + _PATH, "*/*", most_bytes=1000).body == bytes(1000)
+    assert len(server.asked) == 2, "what is too large once is too large again"
+
+
+def test_a_bomb_does_not_go_off(server: StrictServer, session: HttpSession) -> None:
+    """A body of 200 kB that unpacks to 200 MB is given up after a few of them."""
+    server.replies = [Reply(200, gzip.compress(bytes(200_000_000), 9), {"Content-Encoding": "gzip"})]
+    tracemalloc.start()
+    try:
+        with pytest.raises(ResponseInvalid, match="more than"):
+            session.fetch(server.url + _PATH, "*/*", most_bytes=5_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (gzip.compress(b"torn" * 1000)[:-9], "gzip"),
+        (gzip.compress(b"whole") + b"junk", "gzip"),
+        (b"", "gzip"),
+        (b"whatever", "br"),
+        (b"whatever", "gzip, gzip"),
+    ],
+)
+def test_bodies_that_cannot_be_unpacked(server: StrictServer, session: HttpSession, body: bytes, encoding: str) -> None:
+    """A packed body that is torn, followed by junk, empty, or packed in another way than was asked for is refused."""
+    server.replies = [Reply(200, body, {"Content-Encoding": encoding})]
     _fails(session, ResponseInvalid)
-    server.replies = [Reply(200, gzip.compress(bytes(100_000)), {"Content-Encoding": "gzip"})]
-    _fails(session, ResponseInvalid)
+
+
+def test_packed_in_several_members(server: StrictServer, session: HttpSession) -> None:
+    """A gzip body may be several, one after the other (RFC 1952 2.2)."""
+    body = gzip.compress(b"one, ") + gzip.compress(b"two")
+    server.replies = [Reply(200, body, {"Content-Encoding": "x-gzip"})]
+    assert session.fetch(server.url + _PATH, "*/*").body == b"one, two"
+
+
+def test_a_trickle_is_given_up(server: StrictServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that sends a few bytes now and then is given up after a window, long before the total time."""
+    server.replies = [Reply(body=b"d", headers={"Content-Length": "1000000"}, drip=True)]
+    limits = Timeouts(2.0, 2.0, 600.0, 5.0, least_bytes_s=10_000, window_s=0.2)
+    with _session(server.url, monkeypatch, limits) as session:
+        assert "bytes a second" in str(_fails(session, EndpointUnreachable))
+    assert len(server.asked) == 4
+
+
+def test_a_trickle_inside_a_gzip_header_is_given_up(server: StrictServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that come and unpack to nothing (a file name without an end) do not hold a worker either."""
+    endless_name = b"\x1f\x8b\x08\x08\x00\x00\x00\x00\x00\x03"
+    server.replies = [
+        Reply(body=endless_name, headers={"Content-Length": "1000000", "Content-Encoding": "gzip"}, drip=True)
+    ]
+    limits = Timeouts(2.0, 2.0, 0.3, 5.0, least_bytes_s=0)
+    with _session(server.url, monkeypatch, limits) as session:
+        assert isinstance(_fails_somehow(session), EndpointUnreachable | ResponseInvalid)
+
+
+def test_a_slow_line_is_no_trickle(server: StrictServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that takes many windows, each with enough in it, arrives whole."""
+    body = bytes(range(256)) * 400
+    server.replies = [Reply(200, body, pieces=50)]
+    limits = Timeouts(2.0, 2.0, 60.0, 5.0, least_bytes_s=1000, window_s=0.1)
+    with _session(server.url, monkeypatch, limits) as session:
+        assert session.fetch(server.url + _PATH, "*/*").body == body
+    assert len(server.asked) == 1
+
+
+def test_the_defaults_give_a_trickle_up_within_a_minute() -> None:
+    """One byte a second is over within a minute, all tries included; a hospital's line of 100 kB/s is far above it."""
+    limits = Timeouts()
+    assert http._ATTEMPTS * limits.window_s <= 40
+    assert 1 < limits.least_bytes_s <= 10_000
 
 
 def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,54 +283,6 @@ def test_address_that_is_none(monkeypatch: pytest.MonkeyPatch, url: str) -> None
     with _session(url, monkeypatch) as session, pytest.raises(EndpointError) as caught:
         session.fetch(url + _PATH, "*/*")
     assert _UID not in str(caught.value)
-
-
-def test_untrusted_certificate(server: StrictServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A certificate of nobody known is refused, once, with what to do; as ca_bundle it is trusted, whatever the env."""
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", requests.certs.where())
-    bundle = _certificate(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(bundle)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    server.replies = [Reply(200, b"inside")]
-    url = server.url.replace("http:", "https:")
-    with _session(url, monkeypatch) as session:
-        assert "ca_bundle" in str(_fails(session, EndpointError))
-    assert server.asked == []
-    with _session(url, monkeypatch, ca_bundle=bundle) as session:
-        assert session.fetch(url, "*/*").body == b"inside"
-
-
-def _certificate(folder: Path) -> Path:
-    """Write a key and a certificate for 127.0.0.1 that signs itself."""
-    import datetime as dt
-    import ipaddress
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "pacs.test")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "pacs.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-    return path
 
 
 def test_login_page_instead_of_json(server: StrictServer, session: HttpSession) -> None:
@@ -320,6 +350,20 @@ def test_bodies_come_whole_over_one_connection(server: StrictServer, session: Ht
     found = [session.fetch(server.url + _PATH, "*/*").body for _ in range(5)]
     assert found == [large, b"", large, large, b"last"]
     assert server.connections == 1
+
+
+def test_traffic_is_counted(server: StrictServer, session: HttpSession) -> None:
+    """Every request counts, retries too, and every byte as it came over the line."""
+    packed = gzip.compress(bytes(100_000))
+    server.replies = [Reply(503), Reply(200, bytes(5000)), Reply(200, packed, {"Content-Encoding": "gzip"})]
+    assert session.traffic == Traffic(0, 0)
+    session.fetch(server.url + _PATH, "*/*")
+    assert session.traffic == Traffic(2, 5000)
+    session.fetch(server.url + _PATH, "*/*")
+    assert session.traffic == Traffic(3, 5000 + len(packed))
+    server.replies = [Reply(200, b"stored")]
+    session.post(server.url + _PATH, data=b"x")
+    assert session.traffic == Traffic(4, 5006 + len(packed))
 
 
 def test_no_more_connections_than_allowed(server: StrictServer, monkeypatch: pytest.MonkeyPatch) -> None:

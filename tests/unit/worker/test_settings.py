@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from connectors.endpoints import Credentials
+from connectors.profile import Profile
 from models.domain.errors import EndpointNotAllowed, SettingsInvalid
 from worker.settings import Settings, load_settings
 
@@ -47,6 +49,10 @@ def _file(text: str, name: str = "slidewire.toml") -> Path:
         ("[endpoints.pacs]\nurl = 'https://pacs.test'\npassword = 'hunter2'", "endpoints.pacs.password"),
         ("[endpoints.pacs]\nurl = 'https://pacs.test'\nconnections = 0", "endpoints.pacs.connections"),
         ("[endpoints.pacs]\nurl = 'https://p.test'\ntimeouts = {read_s = 0}", "endpoints.pacs.timeouts.read_s"),
+        ("[endpoints.pacs]\nurl = 'https://p.test'\ntimeouts = {least_bytes_s = -1}", "timeouts.least_bytes_s"),
+        ("[endpoints.pacs]\nurl = 'https://p.test'\ntimeouts = {window_s = 0}", "timeouts.window_s"),
+        ("[endpoints.pacs]\nurl = 'https://p.test'\ntoken_url = 'https://me:hunter2@h/t'", "endpoints.pacs.token_url"),
+        ("[endpoints.pacs]\nurl = 'https://p.test'\ntoken_url = 'https://h/t?key=hunter2'", "endpoints.pacs.token_url"),
         ("endpoints = 'hunter2'", "endpoints"),
         ("allowed_urls = 'hunter2'", "allowed_urls"),
     ],
@@ -152,3 +158,49 @@ def test_secrets_are_not_shown_when_settings_are_printed(monkeypatch: pytest.Mon
     settings = load_settings()
     assert _SECRET not in f"{settings} {settings!r} {settings.endpoints!r}"
     assert _SECRET in settings.ledger
+
+
+def test_an_endpoint_has_what_its_settings_say(tmp_path: Path) -> None:
+    """Credentials by token, client certificate and rates reach the endpoint as they were written."""
+    _file(
+        """
+        [endpoints.pacs]
+        url = "https://pacs.test/dicom-web/"
+        auth = "oidc"
+        token_url = "https://login.test/token"
+        client_id = "slidewire"
+        secret = "env:CLIENT_SECRET"
+        scope = "dicom.read dicom.write"
+        audience = "pacs"
+        client_certificate = "/etc/ssl/worker.pem"
+        client_key = "/etc/ssl/worker.key"
+        timeouts = {least_bytes_s = 20000, window_s = 5}
+        """
+    )
+    endpoint = load_settings().open_endpoints().named("pacs")
+    assert endpoint.credentials == Credentials(
+        "oidc", "", "env:CLIENT_SECRET", "https://login.test/token", "slidewire", "dicom.read dicom.write", "pacs"
+    )
+    assert (endpoint.client_certificate, endpoint.client_key) == (
+        Path("/etc/ssl/worker.pem"),
+        Path("/etc/ssl/worker.key"),
+    )
+    assert (endpoint.timeouts.least_bytes_s, endpoint.timeouts.window_s) == (20000, 5)
+    assert endpoint.url == "https://pacs.test/dicom-web"
+
+
+def test_what_is_known_of_a_server_is_found(tmp_path: Path) -> None:
+    """A kept profile reaches the endpoint of a slide, by name and by raw URL; asked for none, there is none."""
+    _file("[endpoints.pacs]\nurl = 'https://pacs.test'\n")
+    settings = load_settings()
+    known = Profile("https://pacs.test", "", most_frames=7)
+    settings.profiles.save(known)
+    endpoints = settings.open_endpoints()
+    assert endpoints.of_ref(endpoints.locate("pacs/1.2/1.3")).profile == known
+    assert endpoints.of_ref(endpoints.locate(f"https://other.test{_TAIL}")).profile is None
+    settings.profiles.save(Profile("https://other.test", "", most_frames=3))
+    found = endpoints.of_ref(endpoints.locate(f"https://other.test{_TAIL}")).profile
+    assert found is not None
+    assert found.most_frames == 3
+    bare = settings.open_endpoints(profiled=False)
+    assert bare.of_ref(bare.locate("pacs/1.2/1.3")).profile is None
