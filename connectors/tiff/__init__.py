@@ -1,0 +1,1 @@
+"""TIFF as whole-slide scanners and converters write it: directories, levels, tiles."""
