@@ -12,9 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from models.domain.errors import RequestError, SourceUnreadable
-from models.domain.request import EmbedRequest, PatchSpec
+from models.domain.request import ColorProfile, EmbedRequest, PatchSpec
 
 _MOST_BYTES = 1 << 28
+# ``IccProfileNormalization`` of EZ-WSI's client, whose values the endpoint takes.
+_PROFILES: dict[str, ColorProfile] = {
+    "NONE": "none",
+    "SRGB": "srgb",
+    "ADOBERGB": "adobergb",
+    "ROMMRGB": "rommrgb",
+    "DISPLAYP3": "displayp3",
+}
 
 
 def read_patch_request(path: Path, template: EmbedRequest) -> list[EmbedRequest]:
@@ -24,7 +32,8 @@ def read_patch_request(path: Path, template: EmbedRequest) -> list[EmbedRequest]
     ----------
     path : Path
     template : EmbedRequest
-        Gives encoder, output and the patch size where an instance names none; its source is replaced.
+        Gives encoder, output, what becomes of missing frames, and patch size and colour space where an instance
+        names none; its source is replaced.
 
     Returns
     -------
@@ -65,8 +74,11 @@ def _instance(item: Any, where: str, template: EmbedRequest) -> EmbedRequest:
         coordinates=coordinates,
         coordinate_space="instance",
         image_px=_dimensions(extensions.get("image_dimensions"), where),
+        missing=template.patches.missing,
+        color_profile=_color(extensions.get("transform_imaging_to_icc_profile"), where, template.patches),
+        color_required=template.patches.color_required,
     )
-    notes = (*template.notes, *_notes(item, extensions, where))
+    notes = (*template.notes, *_notes(item, extensions))
     return replace(template, source=source, instance_uids=uids, patches=patches, notes=notes)
 
 
@@ -131,13 +143,22 @@ def _dimensions(value: Any, where: str) -> tuple[int, int] | None:
     return size[0], size[1]
 
 
-def _notes(item: Mapping[str, Any], extensions: Mapping[str, Any], where: str) -> list[str]:
+def _color(value: Any, where: str, given: PatchSpec) -> ColorProfile:
+    """Return the colour space that an instance names; NONE, which EZ-WSI's client always sends, leaves the choice."""
+    place = f"{where}.extensions.transform_imaging_to_icc_profile"
+    named = value.upper() if isinstance(value, str) and value else "NONE"
+    if named not in _PROFILES or not isinstance(value, str | None):
+        raise RequestError(f"{place} is none of {', '.join(_PROFILES)}.")
+    profile = _PROFILES[named]
+    if profile == "none":
+        return given.color_profile
+    if given.color_profile not in {"none", profile}:
+        raise RequestError(f"{place} and --color-profile contradict each other: leave out one.")
+    return profile
+
+
+def _notes(item: Mapping[str, Any], extensions: Mapping[str, Any]) -> list[str]:
     notes = []
-    profile = str(extensions.get("transform_imaging_to_icc_profile") or "NONE").upper()
-    if profile != "NONE":
-        raise RequestError(
-            f"{where} asks for colours in {profile}: Slidewire does not transform colours yet; ask for NONE."
-        )
     if item.get("bearer_token"):
         notes.append("the bearer token in the request was not used or kept: the endpoint's own credentials were")
     if extensions.get("ez_wsi_state"):

@@ -1,5 +1,6 @@
-"""One picture: the slide, and beside it its embeddings' first three principal components as colours."""
+"""One picture: the slide and what was read of it, and its embeddings' first three principal components as colours."""
 
+from dataclasses import dataclass
 from io import BytesIO
 
 import cv2
@@ -9,17 +10,31 @@ from PIL import Image, ImageDraw, ImageFont
 
 from models.domain.embedding import Embeddings
 from models.domain.plan import Plan
+from worker.report import overlay
+from worker.report.overlay import Corners
 
 _PANEL_PX = 900
 _MARGIN_PX = 28
 _TITLE_PX = 64
+_LEGEND_PX = 46
+_SAMPLE_PX = 26
 _GLASS = (244, 244, 246)
 _INK = (40, 44, 52)
+_DARKEST = 20  # black would look like a hole
 _MOST_ROWS = 20_000  # enough to find three axes
 
 
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """One entry of the legend: an outline, or a hatched field."""
+
+    colour: tuple[int, int, int]
+    text: str
+    hatched: bool = False
+
+
 def principal_colours(matrix: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return a colour for each embedding: its first three principal components, each spread over 0..255.
+    """Return a colour for each embedding: its first three principal components, each spread over 20..235.
 
     Parameters
     ----------
@@ -41,11 +56,11 @@ def principal_colours(matrix: NDArray[np.float32]) -> NDArray[np.uint8]:
     low, high = np.percentile(parts, [1, 99], axis=0)
     span = np.where(high - low > 1e-12, high - low, np.inf)
     spread = np.where(np.isinf(span), 0.5, (parts - low) / span)
-    return np.asarray(np.clip(spread * 255, 0, 255), np.uint8)
+    return np.asarray(np.clip(_DARKEST + spread * (255 - 2 * _DARKEST), _DARKEST, 255 - _DARKEST), np.uint8)
 
 
 def paint_map(plan: Plan, embeddings: Embeddings, size: tuple[int, int], share: float) -> NDArray[np.uint8]:
-    """Paint each patch's colour where the patch lies.
+    """Paint each patch's colour where the patch lies; holes are hatched.
 
     Parameters
     ----------
@@ -62,19 +77,32 @@ def paint_map(plan: Plan, embeddings: Embeddings, size: tuple[int, int], share: 
     """
     canvas = np.empty((*size, 3), np.uint8)
     canvas[:] = _GLASS
-    scale = np.asarray([size[1] / plan.level.width_px, size[0] / plan.level.height_px])
-    colours = principal_colours(embeddings.matrix)
-    margin = embeddings.boxes[:, 2:] * (1 - share) / 2
-    start = np.rint((embeddings.boxes[:, :2] + margin) * scale).astype(int)
-    end = np.rint((embeddings.boxes[:, :2] + embeddings.boxes[:, 2:] - margin) * scale).astype(int)
-    end = np.maximum(end, start + 1)
-    for (x0, y0), (x1, y1), colour in zip(start, end, colours, strict=True):
-        canvas[y0:y1, x0:x1] = colour
+    whole = ~embeddings.holes
+    corners = _corners(plan, embeddings, size, share)
+    colours = principal_colours(embeddings.matrix[whole])
+    for (left, top, right, bottom), colour in zip(corners[whole].tolist(), colours, strict=True):
+        canvas[top:bottom, left:right] = colour
+    overlay.hatch(canvas, corners[~whole])
     return canvas
 
 
-def draw_picture(thumbnail: NDArray[np.uint8], plan: Plan, embeddings: Embeddings, share: float = 1.0) -> bytes:
-    """Draw slide and map side by side.
+def _corners(plan: Plan, embeddings: Embeddings, size: tuple[int, int], share: float) -> Corners:
+    """Return where the patches, or a share around their centres, lie in a picture of the slide: a pixel at least."""
+    scale = np.asarray([size[1] / plan.level.width_px, size[0] / plan.level.height_px])
+    margin = embeddings.boxes[:, 2:] * (1 - share) / 2
+    start = np.rint((embeddings.boxes[:, :2] + margin) * scale).astype(np.int64)
+    end = np.rint((embeddings.boxes[:, :2] + embeddings.boxes[:, 2:] - margin) * scale).astype(np.int64)
+    return np.concatenate([start, np.maximum(end, start + 1)], axis=1)
+
+
+def draw_picture(
+    thumbnail: NDArray[np.uint8],
+    plan: Plan,
+    embeddings: Embeddings,
+    share: float = 1.0,
+    tissue: NDArray[np.bool_] | None = None,
+) -> bytes:
+    """Draw slide and map side by side, and a legend below.
 
     Parameters
     ----------
@@ -84,6 +112,8 @@ def draw_picture(thumbnail: NDArray[np.uint8], plan: Plan, embeddings: Embedding
     embeddings : Embeddings
     share : float
         As for `paint_map`.
+    tissue : bool array, shape (any, any), or None
+        Mask over the whole slide; None: not drawn.
 
     Returns
     -------
@@ -92,24 +122,79 @@ def draw_picture(thumbnail: NDArray[np.uint8], plan: Plan, embeddings: Embedding
     """
     height, width = thumbnail.shape[:2]
     factor = _PANEL_PX / max(height, width)
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    slide = cv2.resize(thumbnail, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
-    mapped = paint_map(plan, embeddings, (size[1], size[0]), share)
-    sheet = Image.new("RGB", (2 * size[0] + 3 * _MARGIN_PX, size[1] + _TITLE_PX + _MARGIN_PX), (255, 255, 255))
-    pen = ImageDraw.Draw(sheet)
+    size = (max(1, round(height * factor)), max(1, round(width * factor)))
+    slide = _read_slide(_resized(thumbnail, size), plan, embeddings, share, tissue)
+    mapped = paint_map(plan, embeddings, size, share)
     spacing = f"{min(plan.grid.spacing_um):.3g} um/px" if plan.grid.spacing_um else "spacing unknown"
+    finest = plan.slide.levels[0]
     titles = (
-        (slide, "Slide", f"{plan.slide.levels[0].width_px} x {plan.slide.levels[0].height_px} px"),
-        (mapped, "Embeddings", f"{len(embeddings)} patches, {spacing}: principal components 1-3 as red, green, blue"),
+        (slide, "Slide", f"{finest.width_px:,} x {finest.height_px:,} px"),
+        (mapped, "Embeddings", f"{spacing}: principal components 1-3 as red, green, blue"),
     )
+    across, down = 2 * size[1] + 3 * _MARGIN_PX, _TITLE_PX + size[0] + _LEGEND_PX + _MARGIN_PX // 2
+    sheet = Image.new("RGB", (across, down), (255, 255, 255))
+    pen = ImageDraw.Draw(sheet)
     for number, (panel, title, line) in enumerate(titles):
-        left = _MARGIN_PX + number * (size[0] + _MARGIN_PX)
+        left = _MARGIN_PX + number * (size[1] + _MARGIN_PX)
         pen.text((left, 12), title, fill=_INK, font=ImageFont.load_default(20))
-        pen.text((left, 38), _fitted(pen, line, size[0]), fill=_INK, font=ImageFont.load_default(14))
+        pen.text((left, 38), _fitted(pen, line, size[1]), fill=_INK, font=ImageFont.load_default(14))
         sheet.paste(Image.fromarray(np.ascontiguousarray(panel)), (left, _TITLE_PX))
+    _draw_legend(sheet, _keys(plan, embeddings, tissue), _TITLE_PX + size[0] + 14)
     buffer = BytesIO()
     sheet.save(buffer, "PNG", optimize=False)
     return buffer.getvalue()
+
+
+def _resized(thumbnail: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    smaller = size[0] < thumbnail.shape[0]
+    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(thumbnail, size[::-1], interpolation=how))
+
+
+def _read_slide(
+    picture: NDArray[np.uint8], plan: Plan, embeddings: Embeddings, share: float, tissue: NDArray[np.bool_] | None
+) -> NDArray[np.uint8]:
+    """Draw over the slide: what was not read is pale, patches and tissue are outlined, holes hatched."""
+    size = picture.shape[0], picture.shape[1]
+    corners = _corners(plan, embeddings, size, 1.0)
+    cells = _corners(plan, embeddings, size, share)
+    read = overlay.covered(corners, size)
+    drawn = overlay.fade(picture, read)
+    overlay.draw_cells(drawn, cells)
+    if tissue is not None:
+        overlay.draw_outline(drawn, overlay.smoothed(tissue, size), overlay.TISSUE_COLOUR, overlay.LEAST_AREA_PX)
+    overlay.hatch(drawn, cells[embeddings.holes])
+    overlay.draw_outline(drawn, read, overlay.PATCH_COLOUR)
+    return drawn
+
+
+def _keys(plan: Plan, embeddings: Embeddings, tissue: NDArray[np.bool_] | None) -> list[_Key]:
+    holes = int(embeddings.holes.sum())
+    read = f"{len(embeddings):,} patches"
+    if plan.grid_patches > len(embeddings):
+        read = f"{len(embeddings):,} of {plan.grid_patches:,} patches of the grid"
+        read += f" ({100 * len(embeddings) / plan.grid_patches:.0f} %)"
+    keys = [_Key(overlay.PATCH_COLOUR, read)]
+    if tissue is not None:
+        keys.append(_Key(overlay.TISSUE_COLOUR, f"tissue, {100 * tissue.mean():.0f} % of the slide"))
+    if holes:
+        keys.append(_Key(overlay.HOLE_COLOUR, f"{holes:,} of them holes: could not be read", hatched=True))
+    return keys
+
+
+def _draw_legend(sheet: Image.Image, keys: list[_Key], top: int) -> None:
+    pen = ImageDraw.Draw(sheet)
+    left = _MARGIN_PX
+    for key in keys:
+        if key.hatched:
+            sample = np.full((16, _SAMPLE_PX, 3), 255, np.uint8)
+            overlay.hatch(sample, np.asarray([[0, 0, _SAMPLE_PX, 16]]))
+            sheet.paste(Image.fromarray(sample), (left, top))
+        else:
+            pen.line((left, top + 8, left + _SAMPLE_PX, top + 8), fill=key.colour, width=3)
+        font = ImageFont.load_default(14)
+        pen.text((left + _SAMPLE_PX + 8, top), key.text, fill=_INK, font=font)
+        left += _SAMPLE_PX + 8 + int(pen.textlength(key.text, font=font)) + 28
 
 
 def _fitted(pen: ImageDraw.ImageDraw, line: str, width: int) -> str:

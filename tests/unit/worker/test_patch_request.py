@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ez_wsi_dicomweb import patch_embedding_endpoints
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,8 +125,9 @@ _WRONG = [
     (_instance(extensions={"image_dimensions": [5, 5]}), "image_dimensions"),
     (_instance(extensions={"image_dimensions": {"width_px": 5, "height_px": 0}}), "1 px or more"),
     (_instance(extensions={"image_dimensions": {"width_px": 5, "height_px": 2.5}}), "height_px is no whole"),
-    (_instance(extensions={"transform_imaging_to_icc_profile": "SRGB"}), "SRGB"),
-    (_instance(extensions={"transform_imaging_to_icc_profile": "adobergb"}), "ADOBERGB"),
+    (_instance(extensions={"transform_imaging_to_icc_profile": "CMYK"}), "none of NONE, SRGB, ADOBERGB"),
+    (_instance(extensions={"transform_imaging_to_icc_profile": 7}), "transform_imaging_to_icc_profile is none of"),
+    (_instance(extensions={"transform_imaging_to_icc_profile": ["SRGB"]}), "transform_imaging_to_icc_profile"),
 ]
 
 
@@ -160,6 +163,39 @@ def test_the_least_there_can_be(read: Read) -> None:
     assert found.patches.coordinates == ((5, 6),)
     assert (found.patches.patch_px, found.patches.image_px) == (128, None)
     assert found.notes == ("from the template",)
+
+
+@pytest.mark.parametrize("profile", list(patch_embedding_endpoints.IccProfileNormalization))
+def test_every_colour_space_of_the_client(
+    read: Read, profile: patch_embedding_endpoints.IccProfileNormalization
+) -> None:
+    """Each value that EZ-WSI's client sends names a colour space, in any case of its letters."""
+    for value in (profile.value, profile.value.lower()):
+        [found] = read({"instances": [_instance(extensions={"transform_imaging_to_icc_profile": value})]})
+        assert found.patches.color_profile == profile.value.lower()
+
+
+@pytest.mark.parametrize("value", [None, "", "NONE"])
+def test_the_commands_choices_hold(tmp_path: Path, value: str | None) -> None:
+    """What the request leaves open is as the command says: colour space, missing frames, and whether to insist."""
+    patches = PatchSpec(missing="mask", color_profile="srgb", color_required=True)
+    path = tmp_path / "request.json"
+    extensions = {"transform_imaging_to_icc_profile": value}
+    path.write_text(json.dumps({"instances": [_instance(extensions=extensions)]}))
+    [found] = read_patch_request(path, replace(_TEMPLATE, patches=patches))
+    chosen = found.patches
+    assert (chosen.missing, chosen.color_profile, chosen.color_required) == ("mask", "srgb", True)
+
+
+def test_two_colour_spaces(tmp_path: Path) -> None:
+    """Request and command may name the same colour space, but not two."""
+    path = tmp_path / "request.json"
+    extensions = {"transform_imaging_to_icc_profile": "ROMMRGB"}
+    path.write_text(json.dumps({"instances": [_instance(extensions=extensions)]}))
+    [found] = read_patch_request(path, replace(_TEMPLATE, patches=PatchSpec(color_profile="rommrgb")))
+    assert found.patches.color_profile == "rommrgb"
+    with pytest.raises(RequestError, match="contradict"):
+        read_patch_request(path, replace(_TEMPLATE, patches=PatchSpec(color_profile="srgb")))
 
 
 def test_an_image_in_a_bucket(read: Read) -> None:

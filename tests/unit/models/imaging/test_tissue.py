@@ -6,9 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.domain.request import PatchSpec
 from models.domain.slide import Level
 from models.imaging import tissue
-from models.imaging.tissue import build_thumbnail, thumbnail_scale, tissue_fractions, tissue_mask
+from models.imaging.tissue import (
+    TissueMask,
+    build_thumbnail,
+    covers_slide,
+    kept_patches,
+    thumbnail_scale,
+    tissue_fractions,
+    tissue_mask,
+)
 from tests.services.memory_slide import frames_from, random_pixels
 
 
@@ -100,3 +109,78 @@ def test_shares_are_those_of_a_count(
 def test_no_boxes_no_shares() -> None:
     """An empty list has an empty answer."""
     assert tissue_fractions(np.ones((4, 4), bool), np.empty((0, 4), np.int32), (1.0, 1.0)).shape == (0,)
+
+
+def test_tiles_that_are_not_there_are_background() -> None:
+    """The place of an absent tile has the level's background, or is white glass."""
+    level = Level(64, 32, 32, 32, None, "RGB", ())
+    [first, _] = frames_from(random_pixels(64, 32), level).values()
+    assert (build_thumbnail(level, [(0, first)])[:, 32:] == 255).all()
+    sparse = Level(64, 32, 32, 32, None, "RGB", (), absent=((1, 2),), background=(240, 230, 220))
+    found = build_thumbnail(sparse, [(0, first)])
+    assert (found[:, 32:] == (240, 230, 220)).all()
+    assert np.array_equal(found[:, :32], first)
+
+
+def test_a_bound_can_be_given() -> None:
+    """A thumbnail may be asked for larger or smaller than usual."""
+    level = Level(100, 60, 100, 60, None, "RGB", ())
+    [frame] = frames_from(random_pixels(100, 60), level).values()
+    assert build_thumbnail(level, [(0, frame)], 40).shape == (20, 34, 3)
+    assert build_thumbnail(level, [(0, frame)], 100).shape == (60, 100, 3)
+
+
+_GRID = np.asarray([[0, 0, 50, 50], [50, 0, 50, 50], [0, 50, 50, 50], [50, 50, 50, 50]], np.int32)
+_LEVEL = Level(100, 100, 100, 100, None, "RGB", ())
+
+
+@pytest.mark.parametrize(
+    ("least", "kept"),
+    [(0.0, [True, True, False, False]), (0.5, [True, True, False, False]), (0.6, [False, True, False, False])],
+)
+def test_the_share_decides(least: float, kept: list[bool]) -> None:
+    """A patch is kept if its share of the mask reaches the threshold, and never without any tissue."""
+    mask = np.zeros((10, 10), bool)
+    mask[:5, 5:] = True
+    mask[:5, :5] = np.arange(5)[:, None] % 2 == np.arange(5) % 2
+    mask[0, 0] = True
+    assert mask[:5, :5].mean() > 0.5
+    found = kept_patches(TissueMask(mask, "mask"), _GRID, _LEVEL, PatchSpec(50, tissue_fraction=least), (100, 100))
+    assert found.tolist() == kept
+
+
+def test_luminance_decides_where_it_is_given() -> None:
+    """With EZ-WSI's method the mean luminance of a patch decides, row by row, and not its share of the mask."""
+    grey = np.full((10, 10), 255, np.uint8)
+    grey[:5, 5:] = 190
+    judged = TissueMask(np.zeros((10, 10), bool), "ez-wsi", grey=grey)
+    found = kept_patches(judged, _GRID, _LEVEL, PatchSpec(50, tissue_fraction=1.0), (100, 100))
+    assert found.tolist() == [False, True, False, False]
+
+
+def test_what_was_kept_is_said() -> None:
+    """The provenance names method, what was looked at, the file's digest, the share, and what was passed over."""
+    mask = TissueMask(np.eye(4, dtype=bool), "regions", "ab12", "3 polygons of a file", None, ("2 points",))
+    assert mask.share == 0.25
+    first, second = mask.report(412, 1170)
+    for part in ("regions", "3 polygons of a file", "sha256 ab12", "412 of 1,170", "35.2 %"):
+        assert part in first
+    assert second == "2 points"
+    assert "sha256" not in TissueMask(np.eye(4, dtype=bool), "otsu", looked_at="level 3").report(0, 0)[0]
+
+
+@pytest.mark.parametrize(
+    ("mask_px", "slide_px", "fits"),
+    [
+        ((1000, 500), (100_000, 50_000), True),
+        ((1000, 509), (100_000, 50_000), True),
+        ((1000, 530), (100_000, 50_000), False),
+        ((500, 1000), (100_000, 50_000), False),
+        ((7, 2), (100_000, 30_000), True),
+        ((1, 1), (100_000, 99_000), True),
+        ((1000, 1000), (100_000, 90_000), False),
+    ],
+)
+def test_the_aspect_ratio(mask_px: tuple[int, int], slide_px: tuple[int, int], fits: bool) -> None:  # noqa: FBT001
+    """A mask fits within two per cent and what rounding to whole pixels explains."""
+    assert covers_slide(mask_px, slide_px) is fits

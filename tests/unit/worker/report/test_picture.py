@@ -1,5 +1,6 @@
 """The picture: colours follow the embeddings, and lie where the patches lie."""
 
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -11,7 +12,8 @@ from models.domain.embedding import Embeddings
 from models.domain.patch import PatchGrid
 from models.domain.plan import Plan
 from models.domain.slide import Level, Slide, SlideRef
-from worker.report.picture import _GLASS, draw_picture, paint_map, principal_colours
+from worker.report import overlay
+from worker.report.picture import _GLASS, _keys, _read_slide, draw_picture, paint_map, principal_colours
 
 LEVEL = Level(400, 200, 100, 100, (0.5, 0.5), "RGB", ())
 GLASS = _GLASS
@@ -74,6 +76,95 @@ def test_overlapping_patches_paint_their_centres() -> None:
     assert painted.sum() == 50 * 50
 
 
+def test_holes_are_hatched_not_coloured() -> None:
+    """A hole has no colour, spoils no other's, and is hatched in both panels, at its place alone."""
+    matrix = np.random.default_rng(4).normal(size=(8, 6)).astype(np.float32)
+    boxes = [[100 * (number % 4), 100 * (number // 4), 100, 100] for number in range(8)]
+    whole = paint_map(*made(boxes[1:], matrix[1:]), (200, 400), 1.0)
+    matrix[0] = np.nan
+    plan, embeddings = made(boxes, matrix)
+    canvas = paint_map(plan, embeddings, (200, 400), 1.0)
+    place = (slice(0, 100), slice(0, 100))
+    assert _striped(canvas[place])
+    canvas[place] = GLASS
+    assert np.array_equal(canvas, whole)
+    slide = np.full((200, 400, 3), 200, np.uint8)
+    drawn = _read_slide(slide, plan, embeddings, 1.0, None)
+    assert _striped(drawn[10:90, 10:90])
+    assert not _striped(drawn[10:90, 110:190])
+    assert [key.text for key in _keys(plan, embeddings, None)] == ["8 patches", "1 of them holes: could not be read"]
+
+
+def _striped(part: NDArray[np.uint8]) -> bool:
+    """Whether a part is black on white in stripes."""
+    dark = (part == overlay.HOLE_COLOUR).all(axis=2)
+    return bool(((part == 255).all(axis=2) | dark).all() and 0.2 < dark.mean() < 0.4)
+
+
+def test_all_holes() -> None:
+    """A slide of which nothing could be read has a picture, too."""
+    plan, embeddings = made([[0, 0, 100, 100]], np.full((1, 3), np.nan, np.float32))
+    assert draw_picture(np.full((20, 40, 3), 200, np.uint8), plan, embeddings, 1.0, np.ones((2, 4), bool))
+
+
+def test_what_was_not_read_is_pale() -> None:
+    """Inside the patches the slide is as it was, but for thin lines; outside it is paler."""
+    plan, embeddings = made([[0, 0, 100, 100], [100, 0, 100, 100]], np.eye(2, dtype=np.float32))
+    slide = np.full((400, 800, 3), (150, 60, 120), np.uint8)
+    drawn = _read_slide(slide, plan, embeddings, 1.0, None)
+    inside = (drawn[:200, :400] == (150, 60, 120)).all(axis=2)
+    assert inside.mean() > 0.9
+    assert (drawn[250:, 500:] > (150, 60, 120)).all()
+    assert (drawn[:200, :400][~inside].astype(int) != (150, 60, 120)).any()
+
+
+def test_tissue_is_outlined() -> None:
+    """The outline runs along the tissue's edge, in its colour, whatever the mask's size; specks are left out."""
+    plan, embeddings = made([[0, 0, 100, 100]], np.eye(1, dtype=np.float32))
+    mask = np.zeros((50, 100), bool)
+    mask[:, :60] = True
+    mask[10, 10] = False
+    mask[40, 90] = True
+    slide = np.full((400, 800, 3), 230, np.uint8)
+    drawn = _read_slide(slide, plan, embeddings, 1.0, mask)
+    rows, columns = np.nonzero((drawn == overlay.TISSUE_COLOUR).all(axis=2))
+    edge = rows > 220  # below the patch's own outline
+    assert len(set(rows[edge].tolist())) > 150
+    right = columns[edge & (columns > 400)]
+    assert abs(int(np.median(right)) - 480) <= 4
+    assert right.max() < 500
+    [_, tissue] = _keys(plan, embeddings, mask)
+    assert tissue.text == "tissue, 60 % of the slide"
+
+
+def test_gaps_are_not_outlined() -> None:
+    """Gaps of a few pixels of the picture are closed before the outline is drawn; wide ones stay."""
+    mask = np.ones((200, 200), bool)
+    mask[:, 60:70] = False
+    mask[:, 120:160] = False
+    smooth = overlay.smoothed(mask, (200, 200))
+    assert smooth[20:180, :110].all()
+    assert not smooth[20:180, 130:150].any()
+
+
+def test_the_legend_counts() -> None:
+    """The legend says how many patches of the grid were kept."""
+    plan, embeddings = made([[0, 0, 100, 100]], np.eye(1, dtype=np.float32))
+    [patches] = _keys(replace(plan, grid_patches=1170), embeddings, None)
+    assert patches.text == "1 of 1,170 patches of the grid (0 %)"
+
+
+def test_patches_too_small_to_outline() -> None:
+    """Where single outlines would lie too close, none are drawn; larger ones are light."""
+    picture = np.full((90, 90, 3), 200, np.uint8)
+    y, x = np.mgrid[0:90:6, 0:90:6].reshape(2, -1)
+    overlay.draw_cells(picture, np.stack([x, y, x + 6, y + 6], axis=1))
+    assert (picture == 200).all()
+    overlay.draw_cells(picture, np.asarray([[0, 0, 45, 45]]))
+    assert 0 < np.abs(picture.astype(int) - 200).max() < 60
+    overlay.draw_cells(picture, np.empty((0, 4), np.int64))
+
+
 def test_two_panels() -> None:
     """The PNG shows slide and map beside each other, at the same size."""
     plan, embeddings = made([[0, 0, 100, 100], [100, 0, 100, 100]], np.eye(2, dtype=np.float32))
@@ -81,6 +172,6 @@ def test_two_panels() -> None:
     with Image.open(BytesIO(draw_picture(slide, plan, embeddings))) as picture:
         pixels = np.asarray(picture)
     half = pixels.shape[1] // 2
-    assert ((pixels[:, :half] == (200, 10, 10)).all(axis=2)).mean() > 0.5
+    assert (pixels[:, :half, 0].astype(int) - pixels[:, :half, 1] > 60).mean() > 0.5  # paler where nothing was read
     assert not (pixels[:, half:] == (200, 10, 10)).all(axis=2).any()
     assert ((pixels[:, half:] == GLASS).all(axis=2)).mean() > 0.3
