@@ -20,12 +20,13 @@ def to_table(embeddings: Embeddings, provenance: Mapping[str, Any], level: int) 
 
     Columns: ``x``, ``y`` (int64, upper left corner in pixels of level 0), ``x_um``, ``y_um`` (float64, null if the
     spacing is unknown), ``level`` (int16, 0 the finest), ``level_x``, ``level_y``, ``level_width``, ``level_height``
-    (int32, what was read, in pixels of that level) and ``embedding`` (fixed-size list of float32). The schema's
-    metadata hold the provenance as JSON under ``slidewire``.
+    (int32, what was read, in pixels of that level) and ``embedding`` (fixed-size list of float32; null for a hole, a
+    patch whose pixels could not be had). The schema's metadata hold the provenance as JSON under ``slidewire``.
     """
     count = len(embeddings)
     px = np.rint(embeddings.positions_px).astype(np.int64)
     um = embeddings.positions_um
+    holes = pa.array(embeddings.holes) if embeddings.holes.any() else None
     values = pa.array(np.ascontiguousarray(embeddings.matrix).reshape(-1), pa.float32())
     columns = {
         "x": pa.array(px[:, 0]),
@@ -37,7 +38,7 @@ def to_table(embeddings: Embeddings, provenance: Mapping[str, Any], level: int) 
             f"level_{name}": pa.array(np.ascontiguousarray(embeddings.boxes[:, column], np.int32))
             for column, name in enumerate(("x", "y", "width", "height"))
         },
-        "embedding": pa.FixedSizeListArray.from_arrays(values, embeddings.dimension),
+        "embedding": pa.FixedSizeListArray.from_arrays(values, embeddings.dimension, mask=holes),
     }
     about = json.dumps({**provenance, "embeddings_sha256": embeddings.digest}, sort_keys=True).encode()
     return pa.table(columns).replace_schema_metadata({METADATA_KEY: about})
@@ -58,7 +59,7 @@ def encode(table: pa.Table) -> bytes:
 
 
 def matrix_of(parquet: bytes) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return the embeddings (N, D) of a Parquet file written here.
+    """Return the embeddings (N, D) of a Parquet file written here; a hole's row is NaN.
 
     Raises
     ------
@@ -73,4 +74,7 @@ def matrix_of(parquet: bytes) -> np.ndarray[Any, np.dtype[np.float32]]:
         raise ResultCorrupt("That is no table of embeddings.") from exc
     if not pa.types.is_fixed_size_list(column.type) or column.type.value_type != pa.float32():
         raise ResultCorrupt("That is no table of embeddings: its column is no list of float32 of one length.")
-    return np.asarray(column.flatten().to_numpy(), np.float32).reshape(len(column), column.type.list_size)
+    matrix = np.full((len(column), column.type.list_size), np.nan, np.float32)
+    whole = column.is_valid().to_numpy(zero_copy_only=False)
+    matrix[whole] = column.flatten().to_numpy().reshape(-1, column.type.list_size)
+    return matrix

@@ -29,7 +29,7 @@ from worker.pipeline import Cancellation, Part, embed_part
 from worker.report.picture import draw_picture
 from worker.stages.collect import assemble, collect_batches
 from worker.stages.publish import publish_result
-from worker.submission import read_thumbnail
+from worker.tissue import look_again
 from worker.wiring import Installation
 
 _log = structlog.get_logger(__name__)
@@ -87,7 +87,9 @@ class Engine:
     def close(self) -> None:
         """Let go of the slide in hand."""
         if self._open:
-            self._open[2].close()
+            job, _, source = self._open
+            traffic = source.close()
+            _log.info("slide closed", job=job, requests=traffic.requests, bytes_read=traffic.bytes_read)
             self._open = None
 
     def run_next(self, job_id: str | None = None, shard_id: str | None = None) -> bool:
@@ -200,18 +202,30 @@ class Engine:
         cancellation.check()
         with self._installation.sinks(job.request.output, job.plan.slide.ref) as sinks:
             outputs = publish_result(result, sinks)
-        self._ledger.shards.publish(lease, outputs)
+        self._ledger.shards.publish(lease, outputs, int(embeddings.holes.sum()))
         self._ledger.checkpoints.discard(lease.job_id)
         self.close()
 
     def _result(self, job: _Job, source: Source, embeddings: Embeddings) -> Result:
-        key = ResultKey(job.provenance.result_key)
+        provenance = _with_holes(job.provenance, embeddings)
+        key = ResultKey(provenance.result_key)
         name = f"{job.plan.slide.name}.{job.request.encoder}.{key.sha256[:8]}"
-        result = Result(key, name, embeddings, job.provenance, source.header(job.plan.grid.level))
+        result = Result(key, name, embeddings, provenance, source.header(job.plan.grid.level))
         if not job.request.output.picture:
             return result
         share = min(1.0, job.provenance.stride_px / job.provenance.patch_px)
-        return replace(result, picture=draw_picture(read_thumbnail(source), job.plan, embeddings, share))
+        thumbnail, tissue = look_again(source, job.request.patches, job.plan.notes)
+        return replace(result, picture=draw_picture(thumbnail, job.plan, embeddings, share, tissue))
+
+
+def _with_holes(provenance: Provenance, embeddings: Embeddings) -> Provenance:
+    """Name a result with holes after them, too: with other holes, or none, it is another result."""
+    holes = np.flatnonzero(embeddings.holes)
+    if not len(holes):
+        return provenance
+    key = ResultKey.of({"result": provenance.result_key, "holes": holes.tolist()})
+    note = f"{len(holes)} of {len(embeddings)} patches are holes: their frames could not be had or decoded"
+    return replace(provenance, result_key=key.sha256, notes=(*provenance.notes, note))
 
 
 def missing_parts(lease: Lease, batch_size: int, safe: set[int]) -> Iterator[Part]:

@@ -1,22 +1,32 @@
 """The pipeline: fetch, transform and encode side by side, bounded queues between them, one way to stop."""
 
+import hashlib
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from connectors.protocols import Source
-from models.domain.errors import Interrupted
+from models.domain.errors import Interrupted, SourceError
 from models.domain.patch import BatchEmbedding
 from models.domain.plan import Plan
 from models.encoders.protocol import Encoder
+from models.imaging.color import color_transform
+from models.imaging.resample import STRIPE_TILES
+from worker.pace import Pace, PaceLimits
 from worker.stages.encode import encode_batches
-from worker.stages.fetch import fetch_groups
-from worker.stages.transform import cut_batches
+from worker.stages.fetch import Fetching, fetch_frame, fetch_groups
+from worker.stages.transform import FRAMES_A_STEP, STEPS_AHEAD, Cutting, cut_batches
 
 T = TypeVar("T")
 _POLL_S = 0.1
+_SPARE_BATCHES = 3  # one being filled, one being encoded, one that an encoder may still hold on to
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +35,23 @@ class Limits:
 
     Parameters
     ----------
-    frames_a_group : int
-        Frames that are fetched, decoded and dropped together.
+    frames_a_request : int
+        At most; how many it really are, `Pace` learns.
     connections : int
-        Groups under way at a time.
+        Requests under way at a time.
     decoders : int
         Threads.
     batches_ahead : int
         Batches waiting for the encoder.
-    group_bytes : int
-        Of a group's frames once decoded; large tiles come in smaller groups.
+    request_bytes : int
+        Of encoded frames.
     """
 
-    frames_a_group: int = 400
+    frames_a_request: int = 900
     connections: int = 2
     decoders: int = 2
     batches_ahead: int = 2
-    group_bytes: int = 128 << 20
+    request_bytes: int = 32 << 20
 
 
 class Cancellation:
@@ -75,7 +85,7 @@ class Cancellation:
             raise self.reason or Interrupted("The worker was asked to stop; the job goes on from its last checkpoint.")
 
 
-def ahead(items: Iterable[T], depth: int, cancellation: Cancellation) -> Iterator[T]:
+def ahead(items: Iterable[T], depth: int, cancellation: Cancellation) -> Generator[T]:
     """Run an iterable in a thread of its own, at most `depth` items ahead of who takes them.
 
     What the thread raises is raised here. When the taker stops early, the thread ends and its iterable
@@ -161,10 +171,53 @@ def embed_part(
         In order; indices count from the shard's first batch.
     """
     grid = plan.grid[part.start : part.stop]
-    frame_bytes = plan.level.frame_width_px * plan.level.frame_height_px * 3
-    frames_a_group = max(1, min(limits.frames_a_group, limits.group_bytes // frame_bytes))
-    groups = fetch_groups(source, plan.grid.level, grid, frames_a_group, limits.connections)
-    batches = cut_batches(groups, plan.level, plan.grid.patch_px, plan.batch_size, limits.decoders)
+    holes, level = plan.missing == "mask", plan.grid.level
+    pace = Pace(PaceLimits(limits.frames_a_request, limits.request_bytes))
+    cutting = Cutting(
+        plan.grid.patch_px,
+        plan.batch_size,
+        limits.decoders,
+        buffers=limits.batches_ahead + _SPARE_BATCHES,
+        holes=holes,
+        color=_color(source, plan),
+        fetch_again=partial(fetch_frame, source, level),
+    )
+    groups = fetch_groups(source, level, grid, Fetching(pace, limits.connections, holes))
+    batches = cut_batches(groups, plan.level, cutting)
     model, dimension = encoder
-    for batch in encode_batches(ahead(batches, limits.batches_ahead, cancellation), model, dimension):
-        yield BatchEmbedding(batch.index + part.first_batch, batch.matrix)
+    # Closed here, so that an encoder that fails stops what is under way at once.
+    with closing(ahead(batches, limits.batches_ahead, cancellation)) as waiting:
+        for batch in encode_batches(waiting, model, dimension):
+            yield BatchEmbedding(batch.index + part.first_batch, batch.matrix)
+
+
+def memory_bound(plan: Plan, limits: Limits) -> int:
+    """Return the bytes that the frames and batches of one shard take at most, whatever the size of the slide.
+
+    Decoded tiles: the rows of tiles that a row of patches touches and one more, as wide as a stripe of the plan, and
+    what the steps that are decoded ahead bring in. Encoded frames: the groups under way, the one being decoded, and
+    the body of an answer while it is put together. Batches: the ring.
+    """
+    level, boxes = plan.level, plan.grid.boxes
+    if not len(boxes):
+        return 0
+    across = -(-int(boxes[:, 2].max()) // level.frame_width_px) + 1
+    down = -(-int(boxes[:, 3].max()) // level.frame_height_px) + 1
+    tiles = (down + 1) * (STRIPE_TILES + across) + (STEPS_AHEAD + 1) * max(FRAMES_A_STEP, across * down)
+    decoded = tiles * level.frame_width_px * level.frame_height_px * 3
+    encoded = (limits.connections + 2) * limits.request_bytes
+    batches = (limits.batches_ahead + _SPARE_BATCHES) * plan.batch_size * plan.grid.patch_px**2 * 3
+    return decoded + encoded + batches
+
+
+def _color(source: Source, plan: Plan) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    if plan.color_profile == "none":
+        return _unchanged
+    profile = source.icc_profile(plan.grid.level) or b""
+    if hashlib.sha256(profile).hexdigest() != plan.icc_sha256:
+        raise SourceError("The slide's colour profile has changed since it was submitted: submit it again.")
+    return color_transform(profile, plan.color_profile).apply
+
+
+def _unchanged(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return pixels

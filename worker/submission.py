@@ -7,26 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from connectors.endpoints import Endpoints
 from connectors.protocols import Source
 from connectors.registry import open_source
 from models.domain.embedding import Provenance, ResultKey
-from models.domain.errors import RequestError, SlideIncomplete
+from models.domain.errors import ColorUnavailable, RequestError
 from models.domain.plan import Plan
-from models.domain.request import EmbedRequest
-from models.domain.slide import Slide, SlideRef
+from models.domain.request import EmbedRequest, PatchSpec
+from models.domain.slide import Reading, SlideRef
 from models.encoders import registry
-from models.imaging.decode import decode_frame
-from models.imaging.tissue import build_thumbnail, tissue_mask
+from models.imaging.color import color_transform
 from worker.ledger import NewJob
 from worker.stages.plan import plan_patches
+from worker.tissue import find_tissue
 from worker.version import VERSION
 
 _SCHEMA = 1  # raised when the same request would give another result
-_FRAMES_AT_A_TIME = 400
-_OVERVIEW_PX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +61,6 @@ class Prepared:
         )
 
 
-def overview_level(slide: Slide) -> int:
-    """Return the lowest level that still shows where the tissue is: the smallest of 1024 px or more.
-
-    Raises
-    ------
-    SlideIncomplete
-        No level can be read.
-    """
-    readable = [index for index, level in enumerate(slide.levels) if not level.problem]
-    if not readable:
-        raise SlideIncomplete(f"No level of the slide can be read: {slide.levels[0].problem}.")
-    sides = {index: max(slide.levels[index].width_px, slide.levels[index].height_px) for index in readable}
-    return max((index for index in readable if sides[index] >= _OVERVIEW_PX), default=readable[0])
-
-
-def read_thumbnail(source: Source) -> NDArray[np.uint8]:
-    """Return the slide's overview level as RGB, at most 2048 px long (uint8, shape (H, W, 3))."""
-    index = overview_level(source.slide)
-    level = source.slide.levels[index]
-    count = level.rows * level.columns
-    chunks = (range(start, min(start + _FRAMES_AT_A_TIME, count)) for start in range(0, count, _FRAMES_AT_A_TIME))
-    frames = (frame for chunk in chunks for frame in source.frames(index, chunk))
-    return build_thumbnail(level, ((frame.index, decode_frame(frame, level)) for frame in frames))
-
-
 def prepare(request: EmbedRequest, endpoints: Endpoints, batch_size: int) -> Prepared:
     """Open the slide and fix everything that identifies the result.
 
@@ -106,12 +78,14 @@ def prepare(request: EmbedRequest, endpoints: Endpoints, batch_size: int) -> Pre
         raise RequestError("--write-back stores the result where the slide is, and the slide is in no PACS: use --out.")
     if request.output.dicom_files and ref.kind not in {"dicomweb", "dicom-files"}:
         raise RequestError("DICOM results need a DICOM slide: leave --dicom out for an image.")
+    if request.reading != Reading() and ref.kind not in {"dicomweb", "dicom-files"}:
+        raise RequestError("--optical-path, --focal-plane and --spacing-from are for DICOM slides: leave them out.")
     source = open_source(ref, endpoints)
     try:
         spec = request.patches
         selecting = spec.tissue_fraction is not None and spec.coordinates is None
-        tissue = tissue_mask(read_thumbnail(source)) if selecting else None
-        plan = plan_patches(source.slide, spec, tissue, batch_size)
+        tissue = find_tissue(source, spec) if selecting else None
+        plan = _colored(source, plan_patches(source.slide, spec, tissue, batch_size), spec)
     finally:
         source.close()
     notes = list(request.notes)
@@ -119,6 +93,28 @@ def prepare(request: EmbedRequest, endpoints: Endpoints, batch_size: int) -> Pre
         notes.append("the weights are not the published ones: their digest differs")
     key = ResultKey.of(_identity(request, plan, digest))
     return Prepared(request, ref, plan, key, _provenance(request, plan, (key.sha256, digest, tuple(notes))))
+
+
+def _colored(source: Source, plan: Plan, spec: PatchSpec) -> Plan:
+    """Settle the colour space: as asked if the slide has a usable profile; if not, refuse, or say that it was left.
+
+    Raises
+    ------
+    ColorUnavailable
+        The request insists.
+    """
+    if spec.color_profile == "none":
+        return plan
+    profile = source.icc_profile(plan.grid.level)
+    try:
+        color_transform(profile, spec.color_profile)
+    except ColorUnavailable as exc:
+        if spec.color_required:
+            raise
+        note = f"colours are as they are stored, not in {spec.color_profile}: {exc.message}"
+        return replace(plan, color_profile="none", notes=(*plan.notes, note))
+    note = f"colours were brought to {spec.color_profile} by the slide's ICC profile"
+    return replace(plan, notes=(*plan.notes, note), icc_sha256=hashlib.sha256(profile or b"").hexdigest())
 
 
 def _anchored(request: EmbedRequest) -> EmbedRequest:
@@ -147,6 +143,7 @@ def _identity(request: EmbedRequest, plan: Plan, weights_sha256: str) -> dict[st
         "patches": patches,
         "boxes": hashlib.sha256(boxes.tobytes()).hexdigest(),
         "encoder": [spec.name, spec.revision, spec.preprocessing_version, weights_sha256],
+        "color": [plan.color_profile, plan.icc_sha256],
         "options": [list(option) for option in request.options],
     }
 

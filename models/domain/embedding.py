@@ -72,7 +72,9 @@ class Embeddings:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of boxes (int32) and matrix (float32), little-endian, row by row."""
+        """sha256 of boxes (int32) and matrix (float32), little-endian, row by row; without the holes."""
+        if self.holes.any():
+            return self.whole().digest
         state = hashlib.sha256(np.ascontiguousarray(self.boxes, dtype="<i4").data)
         state.update(np.ascontiguousarray(self.matrix, dtype="<f4").data)
         return state.hexdigest()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from models.domain.embedding import Embeddings
 from models.domain.errors import ResultCorrupt
 from models.domain.patch import PatchGrid
+from models.domain.request import ColorProfile, Missing
 from models.domain.slide import Level, Slide
 
 _LENGTH = struct.Struct("<Q")
@@ -31,6 +32,12 @@ class Plan:
         Patches a call of the encoder; fixed here so that a job that is resumed gives the same bytes.
     notes : tuple of str
         What was decided on the way.
+    missing : str
+        Whether a patch whose pixels cannot be had ends the job (``error``) or is a hole (``mask``).
+    color_profile : str
+        Colour space that the pixels are brought to; ``none``: as they are.
+    icc_sha256 : str
+        Digest of the ICC profile that they come from; "" if none is used.
     """
 
     slide: Slide
@@ -38,6 +45,9 @@ class Plan:
     grid_patches: int
     batch_size: int
     notes: tuple[str, ...]
+    missing: Missing = "error"
+    color_profile: ColorProfile = "none"
+    icc_sha256: str = ""
 
     @property
     def level(self) -> Level:
@@ -75,6 +85,9 @@ class Plan:
                 "grid_patches": self.grid_patches,
                 "batch_size": self.batch_size,
                 "notes": self.notes,
+                "missing": self.missing,
+                "color_profile": self.color_profile,
+                "icc_sha256": self.icc_sha256,
                 "patches": len(self.grid),
             },
             sort_keys=True,
@@ -102,7 +115,9 @@ class Plan:
             spacing = tuple(head["spacing_um"]) if head["spacing_um"] else None
             grid = PatchGrid(head["level"], head["patch_px"], spacing, boxes, rows)
             slide = Slide.from_json(head["slide"])
-            return cls(slide, grid, head["grid_patches"], head["batch_size"], tuple(head["notes"]))
+            notes = tuple(head["notes"])
+            how = head["missing"], head["color_profile"], head["icc_sha256"]
+            return cls(slide, grid, head["grid_patches"], head["batch_size"], notes, *how)
         except (struct.error, ValueError, KeyError, TypeError, zlib.error) as exc:
             raise ResultCorrupt(
                 "The plan in the ledger is damaged: cancel the job and submit the slide again."

@@ -335,6 +335,5 @@ def test_frames_that_are_mislabelled(slidewire: Slidewire, pacs_slide: SlideInPa
         said = slidewire.done("embed", lying, *_GRID, "--out", "lied-to").output("parquet")
     (true_about, true_table), (about, table) = (_table(output["uri"]) for output in (honest, said))
     assert table["embedding"].equals(true_table["embedding"])
-    assert true_about["notes"] == []
-    [note] = about["notes"]
+    [note] = set(about["notes"]) - set(true_about["notes"])
     assert "1.2.840.10008.1.2.4.90" in note

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from connectors.dicomweb import DicomWeb
 from connectors.endpoints import Endpoint, Endpoints
+from connectors.frames import FrameFeed
 from connectors.protocols import Source
 from connectors.sources.dicom_files import DicomFilesSource
 from connectors.sources.dicomweb import DicomWebSource
@@ -139,14 +140,14 @@ def test_stock_ez_wsi_refuses_this_orthanc(in_orthanc: SlideInPacs) -> None:
 def test_each_frame_is_fetched_once(pacs_source: DicomWebSource, monkeypatch: pytest.MonkeyPatch) -> None:
     """Overlapping patches share frames: each is asked for once, some tens a request, URLs kept short."""
     asked: list[tuple[str, list[int]]] = []
-    fetch = DicomWeb.frame_parts
+    ask = FrameFeed.ask
 
-    def counted(self: DicomWeb, path: Any, numbers: Sequence[int], syntax: str) -> Any:
-        asked.append((path.complete_url, list(numbers)))
-        return fetch(self, path, numbers, syntax)
+    def counted(self: FrameFeed, instance: Any, numbers: list[int]) -> Any:
+        asked.append((instance.url, numbers))
+        return ask(self, instance, numbers)
 
-    monkeypatch.setattr(DicomWeb, "frame_parts", counted)
-    plan, _ = _feed(pacs_source, PatchSpec(_PATCH_PX, 56, None, None), Limits(frames_a_group=60))
+    monkeypatch.setattr(FrameFeed, "ask", counted)
+    plan, _ = _feed(pacs_source, PatchSpec(_PATCH_PX, 56, None, None), Limits(frames_a_request=60))
     frames = Counter((url, number) for url, numbers in asked for number in numbers)
     assert set(frames.values()) == {1}
     assert len(frames) == plan.level.rows * plan.level.columns

@@ -136,6 +136,8 @@ def _embed_one(installation: "Installation", request: EmbedRequest) -> "JobRecor
 
 def _say(reply: dict[str, Any]) -> None:
     typer.echo(f"{reply['state']}: {reply['patches']} patches, {reply['encoder']}, job {reply['job']}")
+    if "holes" in reply:
+        typer.echo(f"  {reply['holes']} patches are holes: their frames could not be had; they have no embedding")
     for output in reply["outputs"]:
         typer.echo(f"  {output['kind']:<12} {output['uri']}")
 

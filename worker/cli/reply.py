@@ -27,6 +27,8 @@ def job_object(job: "JobRecord") -> dict[str, Any]:
         "encoder": job.encoder,
         "outputs": [output.to_json() for output in job.outputs],
     }
+    if job.holes:
+        reply["holes"] = job.holes
     if job.error_code:
         reply["error"] = {"code": job.error_code, "message": job.error_message}
     return reply

@@ -103,7 +103,7 @@ class Jobs:
 
 
 def _reopen(connection: Connection, job_id: str) -> None:
-    fresh = {"cancel_requested": False, "error_code": "", "error_message": "", "outputs": []}
+    fresh = {"cancel_requested": False, "error_code": "", "error_message": "", "outputs": [], "holes": 0}
     connection.execute(update(job).where(job.c.id == job_id).values(**fresh, state=JobState.QUEUED, updated_at=NOW))
     locked = _lock(connection, job_id)
     transitions.rewind(connection, locked)

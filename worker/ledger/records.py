@@ -94,6 +94,8 @@ class JobRecord:
         Why it failed or was quarantined; else "".
     outputs : tuple of Output
         What it left behind; empty unless it succeeded.
+    holes : int
+        Patches whose pixels could not be had, where the request allows that.
     """
 
     id: str
@@ -110,6 +112,7 @@ class JobRecord:
     error_code: str
     error_message: str
     outputs: tuple[Output, ...]
+    holes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ job = Table(
     Column("request", JSON, nullable=False),
     Column("plan", LargeBinary, nullable=False),
     Column("patches", Integer, nullable=False),
+    Column("holes", Integer, nullable=False, server_default="0"),
     Column("cancel_requested", Boolean, nullable=False),
     Column("error_code", Text, nullable=False),
     Column("error_message", Text, nullable=False),

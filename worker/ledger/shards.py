@@ -86,15 +86,15 @@ class Shards:
             transitions.audit(connection, lease, "completed")
             transitions.settle(connection, locked)
 
-    def publish(self, lease: Lease, outputs: Sequence[Output]) -> None:
-        """End the publish shard and with it the job: from here on its outputs can be seen."""
+    def publish(self, lease: Lease, outputs: Sequence[Output], holes: int = 0) -> None:
+        """End the publish shard and with it the job: from here on its outputs can be seen, and its holes known."""
         _expect(lease, "publish")
         with self._db.write() as connection:
             transitions.lock_leased_job(connection, lease)
             transitions.end_lease(connection, lease, ShardState.DONE, {})
             transitions.audit(connection, lease, "completed")
             stored = [asdict(output) for output in outputs]
-            connection.execute(update(job).where(job.c.id == lease.job_id).values(outputs=stored))
+            connection.execute(update(job).where(job.c.id == lease.job_id).values(outputs=stored, holes=holes))
             transitions.end_job(connection, lease.job_id, JobState.SUCCEEDED)
 
     def fail(self, lease: Lease, error: SlidewireError) -> None:

@@ -11,7 +11,8 @@ from models.domain.patch import PatchGrid
 from models.domain.plan import Plan
 from models.domain.request import PatchSpec
 from models.domain.slide import Level, Slide
-from models.imaging.tissue import tissue_fractions
+from models.imaging.resample import FrameUse, absent_tiles, stripes_of
+from models.imaging.tissue import TissueMask, kept_patches
 
 SPACING_TOLERANCE = 0.05  # within it a level is used as it is, as EZ-WSI does
 _MAX_PATCHES = 5_000_000
@@ -28,15 +29,15 @@ class _View:
     spacing_um: tuple[float, float] | None
 
 
-def plan_patches(slide: Slide, spec: PatchSpec, tissue: NDArray[np.bool_] | None, batch_size: int) -> Plan:
+def plan_patches(slide: Slide, spec: PatchSpec, tissue: TissueMask | None, batch_size: int) -> Plan:
     """Fix the patches.
 
     Parameters
     ----------
     slide : Slide
     spec : PatchSpec
-    tissue : bool array or None
-        Mask over the whole slide; None if no selection is asked for.
+    tissue : TissueMask or None
+        None if no selection is asked for.
     batch_size : int
 
     Raises
@@ -45,20 +46,45 @@ def plan_patches(slide: Slide, spec: PatchSpec, tissue: NDArray[np.bool_] | None
     """
     view, notes = _choose(slide, spec)
     level = slide.levels[view.level]
-    if level.problem:
-        raise SlideIncomplete(f"The level that is needed cannot be read: {level.problem}.")
+    _require_readable(level, spec)
     origins = _listed(slide, spec, view) if spec.coordinates is not None else _gridded(spec, view)
     boxes = _boxes(origins, spec.patch_px, view, level)
-    rows = np.arange(len(boxes), dtype=np.int64)
     if tissue is not None and spec.coordinates is None:
-        scale = (level.width_px / tissue.shape[1], level.height_px / tissue.shape[0])
-        kept = tissue_fractions(tissue, boxes, scale) >= max(spec.tissue_fraction or 0.0, 1e-9)
-        boxes, rows = boxes[kept], np.arange(int(kept.sum()), dtype=np.int64)
-    order = np.lexsort((boxes[:, 0], boxes[:, 1] // level.frame_height_px))
+        boxes = boxes[kept_patches(tissue, boxes, level, spec, (view.width_px, view.height_px))]
+        notes += tissue.report(len(boxes), len(origins))
     if spec.coordinates is None:
-        order = rows
+        boxes, empty = _without_glass(boxes, level)
+        notes += [f"{empty} patches that lie in tiles the slide leaves out were passed over"] if empty else []
+    rows = np.arange(len(boxes), dtype=np.int64)
+    order = _reading_order(boxes, level, listed=spec.coordinates is not None)
     grid = PatchGrid(view.level, spec.patch_px, view.spacing_um, boxes[order], rows[order])
-    return Plan(slide, grid, len(origins), batch_size, (*slide.notes, *notes))
+    return Plan(slide, grid, len(origins), batch_size, (*slide.notes, *notes), spec.missing, spec.color_profile)
+
+
+def _require_readable(level: Level, spec: PatchSpec) -> None:
+    if level.problem:
+        raise SlideIncomplete(f"The level that is needed cannot be read: {level.problem}.")
+    if level.absent and level.background is None and spec.missing == "error":
+        tiles, absent = level.rows * level.columns, sum(stop - start for start, stop in level.absent)
+        raise SlideIncomplete(
+            f"The level that is needed has {tiles - absent} of {tiles} frames, or a part of its concatenation is "
+            "missing: wait for the rest, or leave holes with --missing mask."
+        )
+
+
+def _without_glass(boxes: NDArray[np.int32], level: Level) -> tuple[NDArray[np.int32], int]:
+    """Leave out patches of which the slide holds no tile because there is nothing but glass."""
+    if not level.absent or level.background is None or not len(boxes):
+        return boxes, 0
+    use = FrameUse.of(level, boxes)
+    held = np.add.reduceat(~absent_tiles(level)[use.frames], use.starts[:-1]) > 0
+    return boxes[held], int((~held).sum())
+
+
+def _reading_order(boxes: NDArray[np.int32], level: Level, *, listed: bool) -> NDArray[np.int64]:
+    """Return the order in which patches are read: stripe by stripe, within one by rows (of tiles, if listed)."""
+    row = boxes[:, 1] // level.frame_height_px if listed else boxes[:, 1]
+    return np.lexsort((boxes[:, 0], row, stripes_of(level, boxes)))
 
 
 def _choose(slide: Slide, spec: PatchSpec) -> tuple[_View, list[str]]:
@@ -66,7 +92,7 @@ def _choose(slide: Slide, spec: PatchSpec) -> tuple[_View, list[str]]:
         raise RequestError("The instances that the request names are not one level: ask for each level by itself.")
     finest = slide.levels[0]
     if spec.image_px is not None:
-        return _resized(slide, spec.image_px)
+        return _resized(slide, spec.image_px, spec)
     if spec.spacing_um is None or spec.coordinate_space == "instance":
         return _native(slide, 0), []
     if finest.fine_spacing_um is None:
@@ -78,15 +104,22 @@ def _choose(slide: Slide, spec: PatchSpec) -> tuple[_View, list[str]]:
         return _native(slide, index), []
     finer = [(found, index) for index, found in known if found < spec.spacing_um]
     if not finer:
-        best = min(found for _, found in known)
-        raise SpacingTooFine(
-            f"The slide has {best:.4g} um/px at best, finer than that ({spec.spacing_um:g}) would be invented: "
-            f"ask for --spacing-um {best:.4g} or more, or --native."
-        )
+        return _upsampled(slide, spec, spec.spacing_um, min(known, key=lambda pair: pair[1]))
     _, index = max(finer)
     view = _resampled(slide, index, spec.spacing_um)
-    note = f"resampled by area from level {index} ({slide.levels[index].fine_spacing_um:.4g} um/px)"
-    return view, [note]
+    how = "resampled by area" if min(view.scale) >= 1 else "interpolated (cubic), being finer along one side only,"
+    return view, [f"{how} from level {index} ({slide.levels[index].fine_spacing_um:.4g} um/px)"]
+
+
+def _upsampled(slide: Slide, spec: PatchSpec, wanted_um: float, best: tuple[int, float]) -> tuple[_View, list[str]]:
+    index, found = best
+    if not spec.upsample:
+        raise SpacingTooFine(
+            f"The slide has {found:.4g} um/px at best, finer than that ({wanted_um:g}) would be invented: "
+            f"ask for --spacing-um {found:.4g} or more, for --native, or insist with --upsample."
+        )
+    note = f"interpolated (cubic) from level {index} ({found:.4g} um/px), as asked: the detail is not in the slide"
+    return _resampled(slide, index, wanted_um), [note]
 
 
 def _native(slide: Slide, index: int) -> _View:
@@ -103,14 +136,16 @@ def _resampled(slide: Slide, index: int, spacing_um: float) -> _View:
     return _scaled(slide, index, (width, height))
 
 
-def _resized(slide: Slide, image_px: tuple[int, int]) -> tuple[_View, list[str]]:
+def _resized(slide: Slide, image_px: tuple[int, int], spec: PatchSpec) -> tuple[_View, list[str]]:
     finest = slide.levels[0]
-    if image_px[0] > finest.width_px or image_px[1] > finest.height_px:
+    finer = image_px[0] > finest.width_px or image_px[1] > finest.height_px
+    if finer and not spec.upsample:
         raise SpacingTooFine(
             f"The image has {finest.width_px} x {finest.height_px} px; at {image_px[0]} x {image_px[1]} px "
             "pixels would be invented: ask for that size or less."
         )
-    return _scaled(slide, 0, image_px), [f"resampled by area to {image_px[0]} x {image_px[1]} px"]
+    how = "interpolated (cubic)" if finer else "resampled by area"
+    return _scaled(slide, 0, image_px), [f"{how} to {image_px[0]} x {image_px[1]} px"]
 
 
 def _scaled(slide: Slide, index: int, size: tuple[int, int]) -> _View:
@@ -157,7 +192,8 @@ def _boxes(origins: NDArray[np.float64], patch_px: int, view: _View, level: Leve
     if not math.isclose(view.scale[0], 1.0) or not math.isclose(view.scale[1], 1.0):
         scale = np.asarray(view.scale)
         start, end = np.rint(origins * scale), np.rint((origins + patch_px) * scale)
-        end = np.minimum(end, (level.width_px, level.height_px))
+        end = np.clip(end, 1, (level.width_px, level.height_px))
+        start = np.minimum(start, end - 1)  # a patch of less than half a pixel is of one
         return np.concatenate([start, end - start], axis=1).astype(np.int32)
     size = np.full((len(origins), 2), patch_px, np.float64)
     return np.concatenate([origins, size], axis=1).astype(np.int32)

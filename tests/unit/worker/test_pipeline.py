@@ -1,24 +1,38 @@
 """The pipeline: side by side and in order, and whoever stops, stops all of it."""
 
+import hashlib
 import itertools
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import ImageCms
 
-from models.domain.errors import EndpointFailed, FrameUndecodable, Interrupted, LeaseLost
-from models.domain.patch import EncodedFrame
+from models.domain.errors import (
+    EndpointFailed,
+    FrameMissing,
+    FrameUndecodable,
+    Interrupted,
+    LeaseLost,
+    SourceError,
+)
+from models.domain.patch import EncodedFrame, PatchBatch
 from models.domain.plan import Plan
-from models.domain.request import PatchSpec
-from tests.services.memory_slide import MemorySource, make_level, make_slide, random_pixels
+from models.domain.request import Missing, PatchSpec
+from models.domain.slide import Level
+from models.imaging.color import color_transform
+from tests.services.memory_slide import MemorySource, make_level, make_slide, random_pixels, with_glass, without_tiles
 from tests.services.ports import wait_until
+from worker import pipeline
 from worker.pipeline import Cancellation, Limits, Part, ahead, embed_part
 from worker.stages.plan import plan_patches
+from worker.stages.transform import cut_batches
 
 
 def _threads() -> int:
@@ -172,25 +186,151 @@ class _Means:
 _IMAGE = random_pixels(200, 160)
 
 
-def _source() -> MemorySource:
-    return MemorySource(make_slide(make_level(200, 160)), _IMAGE)
+_LEVEL = make_level(200, 160)
 
 
-def _plan(batch_size: int = 4) -> Plan:
-    spec = PatchSpec(patch_px=20, spacing_um=0.5, tissue_fraction=None)
-    return plan_patches(_source().slide, spec, None, batch_size)
+def _source(level: Level = _LEVEL, *, missing: Collection[int] = (), damaged: Collection[int] = ()) -> MemorySource:
+    return MemorySource(make_slide(level), _IMAGE, missing=missing, damaged=damaged)
 
 
-@pytest.mark.parametrize("limits", [Limits(1, 1, 1, 1), Limits(3, 2, 2, 2), Limits(), Limits(group_bytes=1)])
+def _plan(batch_size: int = 4, level: Level = _LEVEL, missing: Missing = "error") -> Plan:
+    spec = PatchSpec(patch_px=20, spacing_um=0.5, tissue_fraction=None, missing=missing)
+    return plan_patches(make_slide(level), spec, None, batch_size)
+
+
+def _means(image: NDArray[np.uint8], plan: Plan, part: Part) -> NDArray[np.float32]:
+    """Return the mean colour of each patch of a part, cut from the whole image."""
+    boxes = plan.grid.boxes[part.start : part.stop].tolist()
+    return np.asarray([image[y : y + 20, x : x + 20].mean(axis=(0, 1)) for x, y, _, _ in boxes], np.float32)
+
+
+def _embed(source: MemorySource, plan: Plan, limits: Limits | None = None) -> NDArray[np.float32]:
+    part = Part(0, len(plan.grid))
+    batches = embed_part(source, plan, part, (_Means(), 3), limits or Limits(), Cancellation())
+    return np.concatenate([batch.matrix for batch in batches])
+
+
+@pytest.mark.parametrize("limits", [Limits(1, 1, 1, 1), Limits(3, 2, 2, 2), Limits(), Limits(request_bytes=1)])
 @pytest.mark.parametrize("part", [Part(0, 80), Part(0, 40), Part(40, 80, 10), Part(76, 79, 2)])
 def test_a_part_is_embedded(limits: Limits, part: Part) -> None:
     """With any limits, each patch of the part has the embedding of its pixels, in batches numbered from the part's."""
     plan = _plan()
     found = list(embed_part(_source(), plan, part, (_Means(), 3), limits, Cancellation()))
     assert [batch.index for batch in found] == [part.first_batch + number for number in range(len(found))]
-    boxes = plan.grid.boxes[part.start : part.stop].tolist()
-    expected = [_IMAGE[y : y + 20, x : x + 20].astype(np.float32).mean(axis=(0, 1)) for x, y, _, _ in boxes]
-    assert np.concatenate([batch.matrix for batch in found]) == pytest.approx(np.asarray(expected), rel=1e-5)
+    matrix = np.concatenate([batch.matrix for batch in found])
+    assert matrix == pytest.approx(_means(_IMAGE, plan, part), rel=1e-5)
+
+
+@pytest.mark.parametrize("fault", ["missing", "damaged", "absent"])
+@pytest.mark.parametrize("limits", [Limits(1, 1, 1, 1), Limits(7, 2, 2, 2), Limits()])
+def test_holes_are_rows_of_nan(fault: str, limits: Limits) -> None:
+    """Where it is allowed, patches that touch a frame that cannot be had are NaN, all others as they should be."""
+    lost = {0, 8, 9, 34}
+    level = without_tiles(_LEVEL, lost) if fault == "absent" else _LEVEL
+    source = _source(level, **({} if fault == "absent" else {fault: lost}))
+    plan = _plan(level=level, missing="mask")
+    found = _embed(source, plan, limits)
+    expected = _means(_IMAGE, plan, Part(0, len(plan.grid)))
+    for row, (x, y, _, _) in enumerate(plan.grid.boxes.tolist()):
+        tiles = {(y + down) // 32 * 7 + (x + right) // 32 for down in range(20) for right in range(20)}
+        if tiles & lost:
+            assert np.isnan(found[row]).all()
+        else:
+            assert found[row] == pytest.approx(expected[row], rel=1e-5)
+    assert 0 < np.isnan(found).any(axis=1).sum() < len(found)
+
+
+@pytest.mark.parametrize(
+    ("source", "error"), [(_source(missing={9}), FrameMissing), (_source(damaged={9}), FrameUndecodable)]
+)
+def test_no_hole_where_none_is_allowed(source: MemorySource, error: type[Exception]) -> None:
+    """Without the permission the same faults end the part."""
+    with pytest.raises(error):
+        _embed(source, _plan())
+
+
+def test_a_frame_damaged_on_its_way_is_fetched_once_more() -> None:
+    """A frame that comes damaged and then whole costs one request, and nothing else."""
+
+    class Once(MemorySource):
+        def frames(self, level: int, indices: Sequence[int]) -> Iterator[EncodedFrame]:
+            """Cut frame 9 off the first time."""
+            seen = 9 in self.asked
+            for frame in super().frames(level, indices):
+                yield replace(frame, data=frame.data[:-5]) if frame.index == 9 and not seen else frame
+
+    source, plan = Once(make_slide(_LEVEL), _IMAGE), _plan()
+    assert _embed(source, plan) == pytest.approx(_means(_IMAGE, plan, Part(0, 80)), rel=1e-5)
+    assert source.asked.count(9) == 2
+    assert len(source.asked) == 36
+
+
+def test_glass_is_embedded_as_glass() -> None:
+    """A sparse slide's empty tiles are its background, without a hole."""
+    level = without_tiles(_LEVEL, {0, 1, 2, 7, 8, 9, 20}, (250, 240, 230))
+    plan = _plan(level=level)
+    assert len(plan.grid) < 80  # some lie on nothing but glass
+    found = _embed(_source(level), plan)
+    assert found == pytest.approx(_means(with_glass(_IMAGE, level), plan, Part(0, len(plan.grid))), rel=1e-5)
+
+
+def _srgb() -> bytes:
+    """Return a profile of sRGB, as littleCMS makes it."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def _coloured(profile: bytes) -> Plan:
+    return replace(_plan(), color_profile="rommrgb", icc_sha256=hashlib.sha256(profile).hexdigest())
+
+
+def test_colours_are_brought_to_the_plans_space() -> None:
+    """With a colour space in the plan, what is embedded is the slide's pixels through its profile, else as they are."""
+    profile = _srgb()
+    source = MemorySource(make_slide(_LEVEL), _IMAGE, profile=profile)
+    plan = _coloured(profile)
+    whole = color_transform(profile, "rommrgb").apply(_IMAGE)
+    part = Part(0, 80)
+    assert np.abs(_means(whole, plan, part) - _means(_IMAGE, plan, part)).max() > 5
+    assert _embed(source, plan) == pytest.approx(_means(whole, plan, part), rel=1e-5)
+    assert _embed(source, _plan()) == pytest.approx(_means(_IMAGE, plan, part), rel=1e-5)
+
+
+@pytest.mark.parametrize("now", [None, b"another"])
+def test_a_profile_that_has_changed_ends_the_part(now: bytes | None) -> None:
+    """A plan that was made with a profile is read neither without it nor with another, and no pixel is read."""
+    source = MemorySource(make_slide(_LEVEL), _IMAGE, profile=now)
+    with pytest.raises(SourceError, match="profile has changed"):
+        _embed(source, _coloured(_srgb()))
+    assert source.requests == []
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_an_encoder_may_hold_on_to_the_batch_before(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a batch is encoded, all that are made ahead leave it and the one before it as they were."""
+    made = 0
+
+    def counting(*given: object) -> Iterator[PatchBatch]:
+        nonlocal made
+        for batch in cut_batches(*given):  # type: ignore[arg-type]
+            made += 1
+            yield batch
+
+    monkeypatch.setattr(pipeline, "cut_batches", counting)
+    held: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = []
+
+    class Holding(_Means):
+        def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+            """Wait until nothing more is made ahead, and look."""
+            held.append((pixels, pixels.copy()))
+            # Taken so far, those that wait, and the one in hand.
+            wait_until(lambda: made == min(20, len(held) + depth + 1), "batches to be made ahead", 10.0)
+            assert all(np.array_equal(now, then) for now, then in held[-2:])
+            return super().encode(pixels)
+
+    limits = Limits(batches_ahead=depth)
+    assert len(list(embed_part(_source(), _plan(), Part(0, 80), (Holding(), 3), limits, Cancellation()))) == 20
+    memory = {pixels.__array_interface__["data"][0] for pixels, _ in held}
+    assert len(memory) == depth + 3  # and those are used again
 
 
 def test_a_part_resumed_gives_the_same_bytes() -> None:

@@ -1,4 +1,4 @@
-"""Embeddings hold no NaN, their digest sees every bit, and results are named by what identifies them."""
+"""Embeddings hold no NaN but in holes, their digest sees every bit, and results are named by what identifies them."""
 
 import json
 from dataclasses import replace
@@ -45,6 +45,68 @@ def test_other_shapes_are_refused() -> None:
         _embeddings(np.ones((2, 3, 1), np.float32))
     with pytest.raises(EmbeddingInvalid):
         _embeddings(np.ones(2, np.float32))
+
+
+@given(st.integers(1, 6), st.integers(0, 4), st.data())
+def test_a_row_of_nan_is_a_hole(count: int, dimension: int, data: st.DataObject) -> None:
+    """A row that is NaN throughout is a hole; one that is NaN in part, or infinite, is an error beside holes too."""
+    matrix = np.arange(count * dimension, dtype=np.float32).reshape(count, dimension)
+    holes = data.draw(st.sets(st.integers(0, count - 1))) if dimension else set()
+    matrix[list(holes)] = np.nan
+    found = _embeddings(matrix)
+    assert np.flatnonzero(found.holes).tolist() == sorted(holes)
+    for row in set(range(count)) - holes:
+        for bad in (np.nan, np.inf) if dimension > 1 else ():
+            spoilt = matrix.copy()
+            spoilt[row, -1] = bad
+            with pytest.raises(EmbeddingInvalid, match=f"1 of {count}"):
+                _embeddings(spoilt)
+
+
+@given(st.integers(1, 6), st.sets(st.integers(0, 5)), st.booleans())
+def test_what_is_whole_is_the_rest(count: int, holes: set[int], known: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
+    """Without its holes a result keeps the other rows with their places, in their order."""
+    matrix = np.arange(count * 3, dtype=np.float32).reshape(count, 3)
+    kept = [row for row in range(count) if row not in holes]
+    matrix[[row for row in range(count) if row in holes]] = np.nan
+    one = _embeddings(matrix)
+    one = replace(one, positions_um=one.positions_px / 4 if known else None)
+    found = one.whole()
+    assert len(found) == len(kept)
+    assert not found.holes.any()
+    assert found.dimension == 3
+    for mine, row in enumerate(kept):
+        assert found.matrix[mine].tolist() == matrix[row].tolist()
+        assert found.boxes[mine].tolist() == one.boxes[row].tolist()
+        assert found.positions_px[mine].tolist() == one.positions_px[row].tolist()
+        if known:
+            assert one.positions_um is not None
+            assert found.positions_um is not None
+            assert found.positions_um[mine].tolist() == one.positions_um[row].tolist()
+    assert (found.positions_um is None) == (not known)
+
+
+def test_which_nan_a_hole_holds_does_not_matter() -> None:
+    """There are many NaN; a result read back from anywhere has its digest, whichever of them fill its holes."""
+    digests = set()
+    for bits in (0x7FC00000, 0xFFC00000, 0x7F800001, 0x7FFFFFFF):
+        matrix = np.ones((4, 3), np.float32)
+        matrix.view(np.uint32)[[0, 2]] = bits
+        one = _embeddings(matrix)
+        assert one.holes.tolist() == [True, False, True, False]
+        digests.add(one.digest)
+    assert len(digests) == 1
+
+
+def test_the_digest_knows_where_the_holes_are() -> None:
+    """The same numbers with a hole at another place, or with none, are another result."""
+    digests = set()
+    for hole in (None, 0, 1, 2, 3):
+        matrix = np.ones((4, 3), np.float32)
+        if hole is not None:
+            matrix[hole] = np.nan
+        digests.add(_embeddings(matrix).digest)
+    assert len(digests) == 5
 
 
 @given(st.integers(0, 4 * 3 * 4 - 1), st.integers(0, 7), st.booleans())

@@ -3,7 +3,8 @@
 import json
 import struct
 import zlib
-from typing import Any
+from dataclasses import replace
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from models.domain.errors import ResultCorrupt
 from models.domain.patch import PatchGrid
 from models.domain.plan import Plan
-from tests.services.memory_slide import make_level, make_slide
+from models.domain.request import ColorProfile, Missing
+from tests.services.memory_slide import make_level, make_slide, without_tiles
 
 
 def _plan(count: int = 7, batch_size: int = 4, level: int = 1, seed: int = 0) -> Plan:
@@ -32,6 +34,7 @@ def _same(one: Plan, other: Plan) -> bool:
         and np.array_equal(one.grid.boxes, other.grid.boxes)
         and np.array_equal(one.grid.rows, other.grid.rows)
         and (one.grid_patches, one.batch_size, one.notes) == (other.grid_patches, other.batch_size, other.notes)
+        and (one.missing, one.color_profile, one.icc_sha256) == (other.missing, other.color_profile, other.icc_sha256)
     )
 
 
@@ -85,6 +88,45 @@ def test_comes_back_from_bytes(count: int) -> None:
     assert found.to_bytes() == plan.to_bytes()
 
 
+@given(
+    st.sampled_from(get_args(Missing)),
+    st.sampled_from(get_args(ColorProfile)),
+    st.frozensets(st.integers(0, 34), max_size=9),
+    st.none() | st.tuples(*[st.integers(0, 255)] * 3),
+)
+def test_what_may_be_missing_comes_back_too(
+    missing: Missing, color_profile: ColorProfile, absent: frozenset[int], background: tuple[int, int, int] | None
+) -> None:
+    """Holes, colours and the tiles that a slide does not hold are in the plan, and each makes it another plan."""
+    plan = _plan()
+    level = without_tiles(plan.slide.levels[0], absent, background)
+    slide = replace(plan.slide, levels=(level, plan.slide.levels[1]))
+    digest = "" if color_profile == "none" else "ab" * 32
+    one = replace(plan, slide=slide, missing=missing, color_profile=color_profile, icc_sha256=digest)
+    found = Plan.from_bytes(one.to_bytes())
+    assert _same(found, one)
+    assert found.slide.levels[0] == level
+    assert found.to_bytes() == one.to_bytes()
+    assert (one.to_bytes() == plan.to_bytes()) == _same(one, plan)
+
+
+def test_a_plan_that_allows_nothing_is_the_default() -> None:
+    """Nobody gets holes or other colours without having asked for them."""
+    assert (_plan().missing, _plan().color_profile) == ("error", "none")
+
+
+@pytest.mark.parametrize("field", ["missing", "color_profile", "icc_sha256", "notes", "slide", "level"])
+def test_a_plan_that_lacks_a_part_is_no_plan(field: str) -> None:
+    """A head without one of its parts is damage, not a plan with something assumed."""
+    whole = zlib.decompress(_plan().to_bytes())
+    (length,) = struct.unpack_from("<Q", whole)
+    head = json.loads(whole[8 : 8 + length])
+    del head[field]
+    text = json.dumps(head).encode()
+    with pytest.raises(ResultCorrupt):
+        Plan.from_bytes(zlib.compress(struct.pack("<Q", len(text)) + text + whole[8 + length :]))
+
+
 @given(st.integers(0, 500), st.integers(1, 70), st.integers(1, 200))
 def test_shards_cover_all_patches_in_whole_batches(count: int, batch_size: int, patches_a_shard: int) -> None:
     """Shards follow one another without a gap; each but the last holds whole batches, and no more than asked for."""
@@ -107,6 +149,14 @@ def test_assemble_restores_the_order_that_was_asked_for(count: int, level: int, 
         assert np.array_equal(found.positions_px[asked], plan.grid.boxes[read, :2] * factor)
         assert found.positions_um is not None
         assert found.positions_um[asked] == pytest.approx(plan.grid.boxes[read, :2] * factor * np.array([0.25, 0.26]))
+
+
+def test_a_hole_stays_at_its_place() -> None:
+    """A row of NaN is a hole of the result where its patch was asked for."""
+    plan = _plan()
+    matrix = np.ones((7, 3), np.float32)
+    matrix[2] = np.nan
+    assert np.flatnonzero(plan.assemble(matrix).holes).tolist() == [plan.grid.rows[2]]
 
 
 def test_unknown_spacing_stays_unknown() -> None:

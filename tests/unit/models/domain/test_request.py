@@ -1,13 +1,23 @@
 """Requests: contradictions are refused at once, and a request is the same after a stay in the ledger."""
 
 import json
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models.domain.errors import RequestError
-from models.domain.request import DEFAULT_PATCH_PX, EmbedRequest, OutputSpec, PatchSpec
+from models.domain.request import (
+    DEFAULT_PATCH_PX,
+    ColorProfile,
+    EmbedRequest,
+    Missing,
+    OutputSpec,
+    PatchSpec,
+    TissueMethod,
+)
+from models.domain.slide import Reading, SpacingFrom
 
 
 @pytest.mark.parametrize("side", [-1, 0, 4097])
@@ -45,6 +55,30 @@ def test_empty_coordinates_are_refused() -> None:
     assert PatchSpec(coordinates=None).coordinates is None
 
 
+@pytest.mark.parametrize("method", ["mask", "regions"])
+def test_tissue_from_a_file_needs_the_file(method: TissueMethod) -> None:
+    """A mask or regions without a file, or a file that nobody would look at, are refused."""
+    with pytest.raises(RequestError, match=r"--mask.*--regions"):
+        PatchSpec(tissue_method=method)
+    assert PatchSpec(tissue_method=method, tissue_file="tissue.png").tissue_file == "tissue.png"
+    for other in ("otsu", "ez-wsi"):
+        with pytest.raises(RequestError, match=r"--mask.*--regions"):
+            PatchSpec(tissue_method=other, tissue_file="tissue.png")
+
+
+def test_a_required_profile_needs_a_colour_space() -> None:
+    """To insist on a profile that is not used is a mistake."""
+    with pytest.raises(RequestError, match="--color-profile"):
+        PatchSpec(color_required=True)
+    assert PatchSpec(color_required=True, color_profile="srgb").color_required
+
+
+def test_nothing_is_invented_or_left_out_unless_asked() -> None:
+    """The default is the strictest: no interpolation, no holes, the slide's own colours."""
+    spec = PatchSpec()
+    assert (spec.upsample, spec.missing, spec.color_profile, spec.color_required) == (False, "error", "none", False)
+
+
 def test_result_must_go_somewhere() -> None:
     """Neither folder nor PACS, or files without a folder, are refused."""
     with pytest.raises(RequestError, match="--out"):
@@ -64,8 +98,20 @@ def test_bounds_are_inside(side: int) -> None:
 
 _TEXTS = st.text(max_size=20)
 _POINTS = st.tuples(st.integers(-10, 1 << 20), st.integers(-10, 1 << 20))
+_TISSUE = st.sampled_from([("otsu", ""), ("ez-wsi", ""), ("mask", "tissue.png"), ("regions", "a.geojson")])
+_COLOURS = st.tuples(st.sampled_from(get_args(ColorProfile)), st.booleans())
 _PATCHES = st.builds(
-    PatchSpec,
+    lambda tissue, colour, **fields: PatchSpec(
+        tissue_method=tissue[0],
+        tissue_file=tissue[1],
+        color_profile=colour[0],
+        color_required=colour[1] and colour[0] != "none",
+        **fields,
+    ),
+    tissue=_TISSUE,
+    colour=_COLOURS,
+    upsample=st.booleans(),
+    missing=st.sampled_from(get_args(Missing)),
     patch_px=st.integers(1, 4096),
     stride_px=st.none() | st.integers(1, 9000),
     spacing_um=st.none() | st.floats(0.01, 1000),
@@ -84,6 +130,7 @@ _REQUESTS = st.builds(
     options=st.lists(st.tuples(_TEXTS, _TEXTS), max_size=3).map(tuple),
     instance_uids=st.lists(_TEXTS, max_size=3).map(tuple),
     notes=st.lists(_TEXTS, max_size=3).map(tuple),
+    reading=st.builds(Reading, _TEXTS, _TEXTS, st.sampled_from(get_args(SpacingFrom))),
 )
 
 

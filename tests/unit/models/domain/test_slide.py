@@ -1,17 +1,19 @@
 """A slide is the same after a stay in the ledger, and its arithmetic is that of the standard."""
 
 import json
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.domain.slide import Instance, Level, Slide, SlideRef, safe_name
+from models.domain.slide import Instance, Level, Reading, Slide, SlideRef, SourceKind, SpacingFrom, safe_name
 
 _TEXTS = st.text(max_size=12)
 _SIDES = st.integers(1, 1 << 20)
 _SPACINGS = st.floats(0.01, 100)
 _INSTANCES = st.lists(st.builds(Instance, _TEXTS, st.integers(0, 99), st.integers(0, 99), _TEXTS), max_size=3)
+_RUNS = st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), max_size=3)
 _LEVELS = st.builds(
     Level,
     _SIDES,
@@ -22,15 +24,18 @@ _LEVELS = st.builds(
     _TEXTS,
     _INSTANCES.map(tuple),
     _TEXTS,
+    _RUNS.map(tuple),
+    st.none() | st.tuples(*[st.integers(0, 255)] * 3),
 )
 _REFS = st.builds(
     SlideRef,
-    st.sampled_from(["dicomweb", "dicom-files", "image", "gcs"]),
+    st.sampled_from(get_args(SourceKind)),
     _TEXTS,
     _TEXTS,
     _TEXTS,
     _TEXTS,
     st.lists(_TEXTS, max_size=2).map(tuple),
+    st.builds(Reading, _TEXTS, _TEXTS, st.sampled_from(get_args(SpacingFrom))),
 )
 _SLIDES = st.builds(Slide, _REFS, st.lists(_LEVELS, max_size=3).map(tuple), _TEXTS, st.lists(_TEXTS).map(tuple))
 
