@@ -5,7 +5,7 @@ BIN = .venv/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SCRIPTS = .ci/run infra/install-services infra/make-venv
 
-.PHONY: help demo test check services test-faults bench bench-feed clean
+.PHONY: help demo test check services test-faults bench bench-feed bench-memory clean
 
 help:
 	@echo "make demo         embed a sample slide and leave the result in demo-out/ (no GPU, no account, no server)"
@@ -13,7 +13,8 @@ help:
 	@echo "make check        lint, format, types, import rules, shell scripts, Dockerfiles"
 	@echo "make test-faults  heavier fault injection: kills, restarts, broken answers"
 	@echo "make bench        measure patches per second, end to end"
-	@echo "make bench-feed   measure only how fast patches reach the encoder"
+	@echo "make bench-feed   measure only how fast patches reach the encoder, beside EZ-WSI and wsidicom"
+	@echo "make bench-memory read a slide of 100,000 x 100,000 px and show how much memory that takes"
 	@echo "make clean        remove outputs and caches (not .venv, not the downloaded sample)"
 
 .venv/bin/python:
@@ -29,6 +30,10 @@ help:
 	@echo "Installing Slidewire and its test tools into .venv: some minutes the first time."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(PIP) --editable '.[torch,files,demo]' --group tests --group dev
+	@touch $@
+
+.venv/.bench: .venv/.test
+	$(PIP) --group bench
 	@touch $@
 
 demo: .venv/.demo
@@ -55,8 +60,11 @@ test-faults: .venv/.test services
 bench: .venv/.test services
 	$(BIN)/python -m tests.bench.bench_embed
 
-bench-feed: .venv/.test services
+bench-feed: .venv/.bench services
 	$(BIN)/python -m tests.bench.bench_feed
+
+bench-memory: .venv/.test
+	$(BIN)/python -m tests.bench.bench_memory
 
 clean:
 	rm -rf demo-out build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
