@@ -35,9 +35,10 @@ def workplace(tmp_path: Path, cmu_slide: SlideOnDisk) -> tuple[Path, dict[str, s
 
 
 def test_shell(workplace: tuple[Path, dict[str, str]], empty_orthanc: Orthanc) -> None:
-    """The shell block loads, queues, works and reads back against an Orthanc."""
+    """The shell blocks load, queue, work, read back and probe against an Orthanc."""
     folder, environment = workplace
-    script = block("sh", "slidewire submit").replace("http://localhost:8042", empty_orthanc.url)
+    script = block("sh", "slidewire submit") + block("sh", "slidewire doctor")
+    script = script.replace("http://localhost:8042", empty_orthanc.url)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=folder,
@@ -70,11 +71,32 @@ def test_make(target: str) -> None:
     subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
 
 
-def test_links() -> None:
-    """The README's links lead to files that exist."""
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+@pytest.mark.parametrize(
+    "page", sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]), ids=lambda page: page.name
+)
+def test_links(page: Path) -> None:
+    """The links of README and docs lead to files that exist."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_linked() -> None:
+    """Each page of docs can be reached from the README."""
+    linked = {(ROOT / link).resolve() for link in re.findall(r"\]\((?!https?:)([^)#]+)", README)}
+    assert {page.resolve() for page in (ROOT / "docs").glob("*.md")} <= linked
+
+
+def test_rows() -> None:
+    """docs/slides.md has its 34 rows, and each names a test that exists in the file it links to."""
+    rows = re.findall(
+        r"^\| (\d+) \|.*\[(test_rows?_[a-z0-9_]+)\]\((\S+)\) \|$",
+        (ROOT / "docs" / "slides.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    assert [int(number) for number, _, _ in rows] == list(range(1, 35))
+    for number, name, file in rows:
+        assert f"{int(number):02}" in name
+        assert f"def {name}" in (ROOT / "docs" / file).resolve().read_text(encoding="utf-8")
 
 
 def test_error_codes() -> None:
