@@ -104,17 +104,20 @@ class DicomWeb(dicom_web_interface.DicomWebInterface):  # type: ignore[misc]
         instances = selected.instances
         asked = [min(instances, key=frame_count)] if alike else list(instances)
         with ThreadPoolExecutor(self.session.endpoint.connections, thread_name_prefix="probe") as pool:
-            found = list(pool.map(lambda item: self._syntax(item, series_path), asked))
+            found = list(pool.map(lambda item: self.syntax_of(item, series_path), asked))
         syntaxes = found * len(instances) if alike else found
         objects = []
-        for item, syntax in zip(instances, syntaxes, strict=True):
-            # EZ-WSI takes what it does not need out of the dictionary it is given.
-            copied = json.loads(json.dumps({**item, TRANSFER_SYNTAX: {"vr": "UI", "Value": [syntax]}}))
+        for item, syntax in zip(selected.for_ez_wsi(), syntaxes, strict=True):
+            given = {**item, TRANSFER_SYNTAX: {"vr": "UI", "Value": [syntax]}}
             build = dicom_web_interface._build_dicom_object  # noqa: SLF001 - EZ-WSI's own classes call it too
-            objects.append(build(dicom_path.Type.INSTANCE, series_path, copied))
+            objects.append(build(dicom_path.Type.INSTANCE, series_path, given))
         return objects
 
-    def _syntax(self, item: Json, series_path: Any) -> str:
+    def syntax_of(self, item: Json, series_path: Any) -> str:
+        """Return the transfer syntax of an instance: as its metadata name it, else as its first frame shows it.
+
+        A server that labels frames otherwise than they are is noted in `mislabelled`.
+        """
         named = syntax_named(item)
         if named:
             return named  # for EZ-WSI; our own feed goes by each frame's part and bytes

@@ -16,6 +16,9 @@ class Traffic:
     requests: int = 0
     bytes_read: int = 0
 
+    def __add__(self, other: "Traffic") -> "Traffic":
+        return Traffic(self.requests + other.requests, self.bytes_read + other.bytes_read)
+
 
 class Source(Protocol):
     """A slide that is open for reading; safe to use from several threads."""

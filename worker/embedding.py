@@ -66,6 +66,7 @@ def submit(installation: Installation, request: EmbedRequest) -> JobRecord:
         The request cannot be done; nothing was written.
     """
     prepared = prepare(request, installation.endpoints, installation.settings.batch_size)
+    installation.traffic += prepared.traffic
     submission = installation.ledger.jobs.submit(prepared.job(installation.settings.shard_patches))
     job = submission.job
     if job.state in _FINAL and not (job.state is JobState.SUCCEEDED and _outputs_there(installation, prepared, job)):

@@ -89,6 +89,7 @@ class Engine:
         if self._open:
             job, _, source = self._open
             traffic = source.close()
+            self._installation.traffic += traffic
             _log.info("slide closed", job=job, requests=traffic.requests, bytes_read=traffic.bytes_read)
             self._open = None
 

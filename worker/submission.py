@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from connectors.endpoints import Endpoints
-from connectors.protocols import Source
+from connectors.protocols import Source, Traffic
 from connectors.registry import open_source
 from models.domain.embedding import Provenance, ResultKey
 from models.domain.errors import ColorUnavailable, RequestError
@@ -37,6 +37,8 @@ class Prepared:
     plan : Plan
     key : ResultKey
     provenance : Provenance
+    traffic : Traffic
+        What had to be read of the slide for that.
     """
 
     request: EmbedRequest
@@ -44,6 +46,7 @@ class Prepared:
     plan: Plan
     key: ResultKey
     provenance: Provenance
+    traffic: Traffic
 
     def job(self, shard_patches: int) -> NewJob:
         """Return the job to be queued; the same request gives the same key."""
@@ -87,12 +90,13 @@ def prepare(request: EmbedRequest, endpoints: Endpoints, batch_size: int) -> Pre
         tissue = find_tissue(source, spec) if selecting else None
         plan = _colored(source, plan_patches(source.slide, spec, tissue, batch_size), spec)
     finally:
-        source.close()
+        traffic = source.close()
     notes = list(request.notes)
     if model.spec.weights_sha256 and digest != model.spec.weights_sha256:
         notes.append("the weights are not the published ones: their digest differs")
     key = ResultKey.of(_identity(request, plan, digest))
-    return Prepared(request, ref, plan, key, _provenance(request, plan, (key.sha256, digest, tuple(notes))))
+    provenance = _provenance(request, plan, (key.sha256, digest, tuple(notes)))
+    return Prepared(request, ref, plan, key, provenance, traffic)
 
 
 def _colored(source: Source, plan: Plan, spec: PatchSpec) -> Plan:

@@ -10,7 +10,7 @@ from typing import Self
 from uuid import uuid4
 
 from connectors.endpoints import Endpoints
-from connectors.protocols import Sink
+from connectors.protocols import Sink, Traffic
 from connectors.registry import open_sinks
 from models.domain.errors import WeightsInvalid
 from models.domain.request import EmbedRequest, OutputSpec
@@ -28,10 +28,16 @@ class Installation:
     Parameters
     ----------
     settings : Settings
+
+    Attributes
+    ----------
+    traffic : Traffic
+        What this process has read of slides that it has closed.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.traffic = Traffic()
         self.endpoints: Endpoints = settings.open_endpoints()
         self.ledger = Ledger(settings.ledger, settings.checkpoint_folder, settings.lease_s)
         # Unique for ever: a host name, a process, and a number that no other process ever drew.

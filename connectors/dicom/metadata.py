@@ -1,8 +1,9 @@
 """A series in DICOM JSON (PS3.18 F): which of its instances make up the slide, and what was passed over."""
 
+import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from connectors.dicom.attributes import Json, integer, text, value, values_of
@@ -34,10 +35,17 @@ def kinds_of(item: Mapping[str, Any]) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class SlideMetadata:
-    """The instances of a series that make up its slide, and what was passed over on the way."""
+    """The instances of a series that make up its slide, what was passed over on the way, and how they are read."""
 
     instances: tuple[Json, ...]
     notes: tuple[str, ...]
+    reading: Reading = field(default_factory=Reading)
+
+    def for_ez_wsi(self) -> Iterator[Json]:
+        """Yield copies of the instances with the Imaged Volume that EZ-WSI goes by; it may take them apart."""
+        for item in self.instances:
+            copied: Json = json.loads(json.dumps(item))
+            yield with_spacing(copied, spacing_of(item, self.reading.spacing_from))
 
 
 def select_slide(
@@ -95,10 +103,10 @@ def _usable(volumes: Sequence[Json], notes: list[str], reading: Reading) -> Slid
         else:
             spacing = spacing_of(item, reading.spacing_from)
             notes.extend([spacing.note] if spacing.note else [])
-            usable.append(with_spacing(item, spacing))
+            usable.append(item)
     if not usable:
         raise NotASlide(f"No instance of the series can be read as a slide: {notes[-1]}.")
-    return SlideMetadata(tuple(usable), tuple(dict.fromkeys(notes)))
+    return SlideMetadata(tuple(usable), tuple(dict.fromkeys(notes)), reading)
 
 
 def _fault(item: Json) -> str:

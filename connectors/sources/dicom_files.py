@@ -1,6 +1,5 @@
 """Slides in local DICOM files: a folder or one file, through EZ-WSI's local classes."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -10,10 +9,10 @@ from typing import Any
 from ez_wsi_dicomweb import dicom_slide, dicom_web_interface, ez_wsi_errors, local_dicom_file_interface
 from ez_wsi_dicomweb.ml_toolkit import dicom_path
 
-from connectors.dicom.attributes import Json, integer, text, value
+from connectors.dicom.attributes import integer, text, value
 from connectors.dicom.icc import icc_of
 from connectors.dicom.levels import levels_of
-from connectors.dicom.metadata import SOP_CLASS, SOP_INSTANCE, select_slide
+from connectors.dicom.metadata import SOP_CLASS, SOP_INSTANCE, SlideMetadata, select_slide
 from connectors.dicom_file import DicomFile
 from connectors.endpoints import Endpoints
 from connectors.protocols import Traffic
@@ -61,6 +60,7 @@ class DicomFilesSource:
         if len(series) > 1:
             raise NotASlide(f"{location.name} holds the slides of {len(series)} series: give a folder with one.")
         selected = select_slide([file.header for file in slides or opened], ref.instance_uids, ref.reading)
+        self._selected = selected
         self._headers = {text(item, SOP_INSTANCE): item for item in selected.instances}
         files = {text(file.header, SOP_INSTANCE): file for file in reversed(opened)}  # of twins, the first is selected
         self._files = {uid: files[uid] for uid in self._headers}
@@ -93,7 +93,7 @@ class DicomFilesSource:
             It cannot: it knows neither sparse tiles nor several focal planes or optical paths.
         """
         try:
-            return dicom_slide.LocalDicomSlide(_LocalFiles(self._files, self._headers))
+            return dicom_slide.LocalDicomSlide(_LocalFiles(self._files, self._selected))
         except (ez_wsi_errors.EZWsiError, KeyError) as exc:
             raise NotASlide(
                 f"EZ-WSI cannot open {Path(self._slide.ref.location).name} ({type(exc).__name__})."
@@ -148,27 +148,26 @@ def _with_problem(level: Level, fault: SlidewireError | None) -> Level:
 
 
 class _LocalFiles(local_dicom_file_interface.LocalDicomFileInterface):  # type: ignore[misc]
-    """EZ-WSI's local files, with headers that are read and completed already."""
+    """EZ-WSI's local files, with headers that are read already."""
 
-    def __init__(self, files: Mapping[str, DicomFile], headers: Mapping[str, Json]) -> None:
+    def __init__(self, files: Mapping[str, DicomFile], selected: SlideMetadata) -> None:
         super().__init__(())
-        self._files, self._headers = files, headers
+        self._files, self._selected = files, selected
 
     def get_study_uids(self) -> set[str]:
         """Return the study."""
-        return {str(value(header, _STUDY)) for header in self._headers.values()}
+        return {str(value(header, _STUDY)) for header in self._selected.instances}
 
     def get_series_uids(self, study_uid: str) -> set[str]:
         """Return the series."""
         del study_uid
-        return {str(value(header, _SERIES)) for header in self._headers.values()}
+        return {str(value(header, _SERIES)) for header in self._selected.instances}
 
     def get_instances(self, study_uid: str, series_uid: str) -> list[Any]:
-        """Return EZ-WSI's objects; it takes what it does not need out of the dictionaries it is given."""
+        """Return EZ-WSI's objects."""
         store = dicom_path.FromString(f"https://localhost/studies/{study_uid}/series/{series_uid}")
         build = dicom_web_interface._build_dicom_object  # noqa: SLF001 - EZ-WSI's own classes call it too
-        copied = (json.loads(json.dumps(header)) for header in self._headers.values())
-        return [build(dicom_path.Type.INSTANCE, store, header) for header in copied]
+        return [build(dicom_path.Type.INSTANCE, store, header) for header in self._selected.for_ez_wsi()]
 
     def _get_instances(self, study_uid: str, series_uid: str) -> Iterator[Any]:
         """Yield EZ-WSI's references to the files, which it reads for them."""

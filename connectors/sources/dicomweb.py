@@ -1,6 +1,7 @@
 """A slide in any DICOMweb server, opened by EZ-WSI's `DicomSlide` over our interface."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +12,7 @@ from connectors import multipart
 from connectors.dicom.attributes import Json, integer, text
 from connectors.dicom.icc import icc_of
 from connectors.dicom.levels import levels_of
-from connectors.dicom.metadata import SOP_INSTANCE, SlideMetadata, frame_count, select_slide
+from connectors.dicom.metadata import SOP_INSTANCE, frame_count, select_slide
 from connectors.dicom.photometric import photometric_of
 from connectors.dicomweb import DicomWeb
 from connectors.endpoints import Endpoint, Endpoints
@@ -38,10 +39,10 @@ class DicomWebSource:
         selected = select_slide(self._web.metadata(path), ref.instance_uids, ref.reading)
         self._metadata = {text(item, SOP_INSTANCE): item for item in selected.instances}
         self._paths = {uid: dicom_path.FromPath(path, instance_uid=uid) for uid in self._metadata}
-        self._path = path
-        self._objects = self._web.objects_of(selected, path, alike=True)
+        self._path, self._selected = path, selected
+        self._web.syntax_of(min(selected.instances, key=frame_count), path)  # for what there is to note of it
         notes = (*selected.notes, *sorted(self._web.mislabelled))
-        opened = levels_of(SlideMetadata(selected.instances, notes), ref, ref.series_uid)
+        opened = levels_of(replace(selected, notes=notes), ref, ref.series_uid)
         self._slide, self._tilings = opened.slide, opened.tilings
 
     @cached_property
@@ -54,7 +55,8 @@ class DicomWebSource:
             It cannot: it knows neither sparse tiles nor several focal planes or optical paths.
         """
         try:
-            return dicom_slide.DicomSlide(self._web, self._path, instances=self._objects)
+            objects = self._web.objects_of(self._selected, self._path, alike=True)
+            return dicom_slide.DicomSlide(self._web, self._path, instances=objects)
         except (ez_wsi_errors.EZWsiError, KeyError) as exc:
             raise NotASlide(f"EZ-WSI cannot open the series ({type(exc).__name__}).") from exc
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pty
+import re
 import subprocess
 from io import BytesIO
 from pathlib import Path
@@ -309,11 +310,12 @@ def test_progress_is_shown_on_a_terminal_only(slidewire: Slidewire, cmu_slide: S
 
 
 def test_without_json_a_person_reads_lines(slidewire: Slidewire, cmu_slide: SlideOnDisk) -> None:
-    """Without --json the state and each output have a line of their own."""
+    """Without --json the state, each output and what was read have a line of their own."""
     said = slidewire("embed", cmu_slide.folder, *_GRID, "--out", "out")
     assert (said.rc, said.stderr) == (0, "")
-    first, second = said.stdout.splitlines()
+    first, second, last = said.stdout.splitlines()
     assert first.startswith("succeeded: ")
+    assert re.fullmatch(r"  read from the slide: \d+\.\d MB in \d+ requests", last)
     assert second.split()[0] == "parquet"
     assert Path(second.split()[1]).is_file()
 

@@ -140,11 +140,12 @@ def test_command_reads_a_share(
     """The whole command, planning included, fetches less than a twentieth of the file for five patches."""
     served = ServedFile(large.read_bytes())
     server.replies = [served]
-    said = slidewire.done(
+    said = slidewire(
         "embed", f"{server.url}/large.tif", *_GRID, "--coordinates", coordinates, "--out", tmp_path / "out"
     )
-    assert said.json["patches"] == 5
+    assert said.stdout.startswith("succeeded: 5 patches"), said
     assert served.sent < _SHARE * large.stat().st_size
+    assert f"read from the slide: {served.sent / 1e6:.1f} MB" in said.stdout
 
 
 @pytest.mark.parametrize("place", _PLACES)

@@ -20,12 +20,14 @@ from worker.cli.reply import (
     print_error,
     print_json,
     print_notice,
+    said_read,
 )
 
 if TYPE_CHECKING:
     from worker.ledger import JobRecord
     from worker.wiring import Installation
 
+_READ = "read"
 Work = Callable[["Installation", EmbedRequest], "JobRecord"]
 
 
@@ -84,8 +86,8 @@ def _do(asked: ask.Asked, work: Work, *, as_json: bool) -> None:
         replies.append(failure_object(asked.encoder, exc))
     except KeyboardInterrupt:
         replies.append(failure_object(asked.encoder, Interrupted("Stopped before the slide was in the queue.")))
-    if as_json:
-        print_json(joined(replies))
+    if as_json:  # the object is the job's: asked again, it is the same
+        print_json(joined([{name: value for name, value in reply.items() if name != _READ} for reply in replies]))
     for reply in replies:
         if "error" in reply:
             print_error(reply["error"]["code"], reply["error"]["message"])
@@ -98,7 +100,9 @@ def _do(asked: ask.Asked, work: Work, *, as_json: bool) -> None:
 
 def _one(installation: "Installation", request: EmbedRequest, work: Work) -> dict[str, Any]:
     try:
-        return job_object(work(installation, request))
+        before = installation.traffic
+        reply = job_object(work(installation, request))
+        return reply | {_READ: said_read(before, installation.traffic)}
     except SlidewireError as exc:
         return failure_object(request.encoder, exc)
     except Exception as exc:  # noqa: BLE001 - a bug of ours; its text may hold anything, where it is may be told
@@ -140,6 +144,7 @@ def _say(reply: dict[str, Any]) -> None:
         typer.echo(f"  {reply['holes']} patches are holes: their frames could not be had; they have no embedding")
     for output in reply["outputs"]:
         typer.echo(f"  {output['kind']:<12} {output['uri']}")
+    typer.echo(f"  {reply[_READ]}")
 
 
 embed = _command(

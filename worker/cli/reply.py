@@ -11,6 +11,7 @@ import typer
 from models.domain.errors import SlidewireError
 
 if TYPE_CHECKING:
+    from connectors.protocols import Traffic
     from worker.ledger import JobRecord
 
 EXIT_FAILED = 1
@@ -32,6 +33,12 @@ def job_object(job: "JobRecord") -> dict[str, Any]:
     if job.error_code:
         reply["error"] = {"code": job.error_code, "message": job.error_message}
     return reply
+
+
+def said_read(before: "Traffic", after: "Traffic") -> str:
+    """Return in words what was read of a slide between two moments."""
+    size_mb = (after.bytes_read - before.bytes_read) / 1e6
+    return f"read from the slide: {size_mb:.1f} MB in {after.requests - before.requests} requests"
 
 
 def failure_object(encoder: str, error: SlidewireError) -> dict[str, Any]:

@@ -90,9 +90,12 @@ def test_spacing_is_completed_for_ez_wsi() -> None:
     item = without(instance("1.1"), "00480001", "00480002") | {"52009229": measures(0.0005, 0.00025)}
     before = copy.deepcopy(item)
     found = select_slide([item])
-    assert value(found.instances[0], "00480001") == pytest.approx(0.00025 * 640)
-    assert value(found.instances[0], "00480002") == pytest.approx(0.0005 * 320)
+    [given] = found.for_ez_wsi()
+    assert value(given, "00480001") == pytest.approx(0.00025 * 640)
+    assert value(given, "00480002") == pytest.approx(0.0005 * 320)
     assert "Pixel Spacing" in found.notes[0]
+    assert list(found.instances) == [before]  # what a result inherits is not made up
+    given.clear()
     assert item == before
 
 
