@@ -1,7 +1,6 @@
 """Credentials, minted when used, in EZ-WSI's own terms; settings hold references, never secrets."""
 
 import base64
-import os
 from collections.abc import MutableMapping
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +10,8 @@ import google.auth.credentials
 from ez_wsi_dicomweb import credential_factory
 
 from connectors.endpoints import Credentials
+from connectors.oidc import OidcCredentials
+from connectors.secret import resolve_secret
 from models.domain.errors import SettingsInvalid
 
 
@@ -42,36 +43,8 @@ class _Fixed(credential_factory.AbstractCredentialFactory):  # type: ignore[misc
         return self._credentials
 
 
-def resolve_secret(reference: str) -> str:
-    """Return the secret that ``env:NAME`` or ``file:PATH`` refers to.
-
-    Raises
-    ------
-    SettingsInvalid
-        The reference is of another form, or leads nowhere; the message never holds a secret.
-    """
-    kind, _, place = reference.partition(":")
-    if kind == "env" and place:
-        value = os.environ.get(place, "")
-        if not value:
-            raise SettingsInvalid(f"The environment variable {place} that a credential refers to is not set.")
-        return value
-    if kind == "file" and place:
-        try:
-            secret = Path(place).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, RuntimeError, UnicodeDecodeError) as exc:
-            reason = exc.strerror if isinstance(exc, OSError) else "it is no text, or in no known home folder"
-            raise SettingsInvalid(f"The file {place} that a credential refers to cannot be read: {reason}.") from None
-        if not secret:
-            raise SettingsInvalid(f"The file {place} that a credential refers to is empty.")
-        return secret
-    raise SettingsInvalid("A credential is a reference: env:NAME or file:PATH, never the secret itself.")
-
-
 @lru_cache(maxsize=64)
 def _oidc_factory(credentials: Credentials, ca_bundle: Path | None) -> Any:
-    from connectors.oidc import OidcCredentials
-
     return _Fixed(OidcCredentials(credentials, ca_bundle))
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from connectors.profile import Profile, ProfileFolder
-from connectors.tiff.layout import holds_slide
 from models.domain.errors import EndpointNotAllowed, RequestError, SourceUnreadable
 from models.domain.slide import SlideRef, SourceKind
 
@@ -259,10 +258,9 @@ def _has_tiff_name(name: str) -> bool:
 
 
 def _kind_of(path: Path) -> SourceKind:
-    """Return the source of a local path; a TIFF file goes by what is in it, as an ordinary picture may be one."""
     if path.is_dir() or _is_dicom(path):
         return "dicom-files"
-    return "tiff" if _has_tiff_name(path.name) and holds_slide(path) else "image"
+    return "tiff" if _has_tiff_name(path.name) else "image"
 
 
 def _is_dicom(path: Path) -> bool:

@@ -13,8 +13,8 @@ import requests
 import urllib3
 
 from connectors.body import read_body
-from connectors.credentials import resolve_secret
 from connectors.endpoints import Credentials, Timeouts
+from connectors.secret import resolve_secret
 from models.domain.errors import AccessDenied, EndpointError, EndpointFailed, EndpointUnreachable, SettingsInvalid
 
 _EARLY_S = 30.0

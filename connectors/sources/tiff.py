@@ -1,28 +1,29 @@
 """Slides in TIFF files (SVS, OME-TIFF, pyramids of other writers), read tile by tile without fetching the file.
 
 EZ-WSI reads DICOM and flat images; it has no pyramid in TIFF, so this source does not go through it, except for a flat
-picture in a bucket.
+picture.
 """
 
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from connectors.endpoints import Endpoints
-from connectors.flat_image import FlatImageSource, open_bucket_image
+from connectors.flat_image import FlatImageSource, open_bucket_image, open_local_image
 from connectors.protocols import Traffic
 from connectors.ranges.bucket import GoogleFile, S3File
 from connectors.ranges.http import HttpFile
 from connectors.ranges.local import LocalFile
 from connectors.ranges.reader import ByteRanges, FileFacts, RangeFile
-from connectors.tiff.directory import read_directories
+from connectors.tiff.directory import Directory, read_directories
 from connectors.tiff.image import TiffImage
 from connectors.tiff.layout import Layout, is_flat, read_layout
 from connectors.tiff.tiles import frame_of, photometric_of
-from models.domain.errors import FrameMissing
+from models.domain.errors import FrameMissing, NotASlide
 from models.domain.patch import EncodedFrame
 from models.domain.slide import Instance, Level, Slide, SlideRef, safe_name
 
@@ -149,19 +150,29 @@ def _open_file(ref: SlideRef, endpoints: Endpoints) -> RangeFile:
     return LocalFile(Path(ref.location))
 
 
+def _directories(ref: SlideRef, ranges: ByteRanges) -> Sequence[Sequence[Directory]]:
+    """Return the file's images; none of a local file that is no TIFF but for its name."""
+    try:
+        return read_directories(ranges)
+    except NotASlide:
+        if "://" in ref.location:
+            raise
+        return ()
+
+
 def open_source(ref: SlideRef, endpoints: Endpoints) -> TiffSource | FlatImageSource:
     """Open a slide in a TIFF file: local, ``gs://``, ``s3://``, ``https://``.
 
-    A flat picture in Cloud Storage is handed to EZ-WSI, which also reads kinds of pixels that no slide has.
+    A picture without tiles and without a pyramid, on disk or in Cloud Storage, is handed to EZ-WSI, which also reads
+    kinds of pixels that no slide has.
     """
-    ranges = ByteRanges(_open_file(ref, endpoints))
-    try:
-        images = read_directories(ranges)
-        flat = ref.location.startswith("gs://") and is_flat(images)
-        if not flat:
-            return TiffSource(ref, ranges, read_layout(images, ranges.facts.name))
-    except BaseException:
-        ranges.close()
-        raise
-    ranges.close()
-    return open_bucket_image(ref, endpoints)
+    in_cloud_storage, local = ref.location.startswith("gs://"), "://" not in ref.location
+    with ExitStack() as opened:
+        ranges = ByteRanges(_open_file(ref, endpoints))
+        opened.callback(ranges.close)
+        images = _directories(ref, ranges)
+        if not (is_flat(images) and (in_cloud_storage or local)):
+            source = TiffSource(ref, ranges, read_layout(images, ranges.facts.name))
+            opened.pop_all()
+            return source
+    return open_bucket_image(ref, endpoints) if in_cloud_storage else open_local_image(ref)

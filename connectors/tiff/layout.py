@@ -2,11 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from connectors.ranges.local import LocalFile
-from connectors.ranges.reader import ByteRanges
-from connectors.tiff.directory import Directory, read_directories
+from connectors.tiff.directory import Directory
 from connectors.tiff.image import TiffImage, is_tiled, read_image, size_of
 from connectors.tiff.spacing import DESCRIPTION, Spacing, is_aperio, spacing_of
 from models.domain.errors import NotASlide, PixelsUnsupported, SlideAmbiguous, SourceError
@@ -40,19 +37,6 @@ class Layout:
 def is_flat(images: Sequence[Sequence[Directory]]) -> bool:
     """Whether a file has neither tiles nor a pyramid: an ordinary picture, best read whole."""
     return not any(len(parts) > 1 or is_tiled(parts[0]) for parts in images)
-
-
-def holds_slide(path: Path) -> bool:
-    """Whether a local file is a TIFF with tiles or a pyramid; also if it is damaged, so that this is what is said."""
-    ranges = ByteRanges(LocalFile(path))
-    try:
-        return not is_flat(read_directories(ranges))
-    except NotASlide:
-        return False
-    except SourceError:
-        return True
-    finally:
-        ranges.close()
 
 
 def read_layout(images: Sequence[Sequence[Directory]], name: str) -> Layout:

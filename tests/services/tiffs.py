@@ -15,7 +15,12 @@ from PIL import Image
 
 from connectors.endpoints import Credentials, Endpoints
 from connectors.protocols import Source
+from connectors.ranges.local import LocalFile
+from connectors.ranges.reader import ByteRanges
 from connectors.registry import open_source
+from connectors.sources.tiff import TiffSource
+from connectors.tiff.directory import read_directories
+from connectors.tiff.layout import read_layout
 from models.domain.slide import SlideRef
 from models.imaging.decode import decode_frame
 
@@ -161,5 +166,13 @@ def assembled(source: Source, level: int) -> Pixels:
 
 
 def open_tiff(path: Path | str, endpoints: Endpoints | None = None) -> Source:
-    """Open a TIFF file with the source that is tested."""
-    return open_source(SlideRef("tiff", str(path)), endpoints or Endpoints(cloud=Credentials("none")))
+    """Open a TIFF file with the source that is tested; a local one also if it is an ordinary picture."""
+    ref = SlideRef("tiff", str(path))
+    if "://" in ref.location:
+        return open_source(ref, endpoints or Endpoints(cloud=Credentials("none")))
+    ranges = ByteRanges(LocalFile(Path(path)))
+    try:
+        return TiffSource(ref, ranges, read_layout(read_directories(ranges), Path(path).name))
+    except BaseException:
+        ranges.close()
+        raise

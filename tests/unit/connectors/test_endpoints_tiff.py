@@ -6,7 +6,10 @@ import pytest
 from PIL import Image
 
 from connectors.endpoints import Endpoint, Endpoints
-from models.domain.errors import EndpointNotAllowed, RequestError
+from connectors.flat_image import FlatImageSource
+from connectors.registry import open_source
+from connectors.sources.tiff import TiffSource
+from models.domain.errors import EndpointNotAllowed, RequestError, SourceUnreadable
 from models.domain.slide import SlideRef
 from tests.services.tiffs import KINDS, halved, texture, write_pyramid, write_svs
 
@@ -86,11 +89,12 @@ def test_files(tmp_path: Path) -> None:
     cut.write_bytes(svs.read_bytes()[:2000])
     picture = tmp_path / "picture.tif"
     Image.fromarray(pixels).save(picture, "PNG")
-    kinds = {path.name: _OPEN.locate(str(path)).kind for path in (tiled, svs, flat, cut, picture)}
+    kinds = {path.name: type(open_source(_OPEN.locate(str(path)), _OPEN)) for path in (tiled, svs, flat, picture)}
     assert kinds == {
-        "tiled.tif": "tiff",
-        "a.svs": "tiff",
-        "flat.tiff": "image",
-        "cut.tif": "tiff",
-        "picture.tif": "image",
+        "tiled.tif": TiffSource,
+        "a.svs": TiffSource,
+        "flat.tiff": FlatImageSource,
+        "picture.tif": FlatImageSource,
     }
+    with pytest.raises(SourceUnreadable):
+        open_source(_OPEN.locate(str(cut)), _OPEN)
