@@ -32,7 +32,7 @@ from tests.services.memory_slide import (
 )
 from worker.stages.fetch import Fetching, fetch_groups
 from worker.stages.plan import plan_patches
-from worker.stages.transform import PATCHES_A_STEP, Cutting, cut_batches
+from worker.stages.transform import FRAMES_A_STEP, PATCHES_A_STEP, STEPS_AHEAD, Cutting, cut_batches
 
 Boxes = list[tuple[int, int, int, int]]
 _LEVEL = make_level(150, 130)  # 5 x 5 frames
@@ -379,6 +379,19 @@ def test_decoded_frames_are_dropped_when_nobody_needs_them() -> None:
         most = max(most, living.count())
     assert most <= _most_held(level, grid, 3 * PATCHES_A_STEP)
     assert most < 0.1 * 300 * 40  # of all
+    assert living.count() == 0
+
+
+def test_large_boxes_are_decoded_a_few_frames_ahead() -> None:
+    """Patches brought down from hundreds of frames each: what is decoded ahead goes by frames, not by patches."""
+    level = make_level(4 * 120, 4 * 120, frame_px=4)
+    source = MemorySource(make_slide(level), random_pixels(level.width_px, level.height_px))
+    boxes = [(x, y, 40, 40) for y in range(0, 440, 40) for x in range(0, 440, 40)]
+    living, most = _Living(), 0
+    for _ in cut_batches(_fetch(source, make_grid(boxes, 5), 2000), level, Cutting(5, 1, 2, 2, color=living)):
+        most = max(most, living.count())
+    a_patch = 10 * 10
+    assert most <= (STEPS_AHEAD + 2) * max(FRAMES_A_STEP, a_patch)
     assert living.count() == 0
 
 
