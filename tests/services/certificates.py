@@ -17,6 +17,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 _DAY = dt.timedelta(days=1)
+_USES = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+    "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Authority:
 
     def _build(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, authority: bool) -> x509.Certificate:
         now = dt.datetime.now(dt.UTC)
+        usage = dict.fromkeys(_USES, False) | {"key_cert_sign" if authority else "digital_signature": True}
         address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
         return (
             x509.CertificateBuilder()
@@ -86,5 +91,9 @@ class Authority:
             .not_valid_after(now + _DAY)
             .add_extension(address, critical=False)
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            # Without these, Python 3.13 takes no certificate for sound (VERIFY_X509_STRICT, RFC 5280 4.2.1).
+            .add_extension(x509.KeyUsage(**usage), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
