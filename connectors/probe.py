@@ -232,9 +232,10 @@ class Probe:
         request_s = max(0.0, one - frame_s)
         self._notes.learn(request_s=round(request_s, 6), frame_s=round(frame_s, 6))
         per = self._notes.profile.pays_per()
+        a_frame = f"{1000 * frame_s:.2f} ms a frame" if frame_s else "a frame too little to tell"
         self._notes.add(
             f"time of 1 and of {several} frames",
-            f"{1000 * request_s:.1f} ms a request, {1000 * frame_s:.2f} ms a frame",
+            f"{1000 * request_s:.1f} ms a request, {a_frame}",
             f"time goes by the {per}: {'large' if per == 'request' else 'small'} requests will do",
         )
 
