@@ -25,7 +25,7 @@ from models.domain.plan import Plan
 from models.domain.request import EmbedRequest
 from worker.heartbeat import Pulse
 from worker.ledger import JobRecord, Lease
-from worker.pipeline import Cancellation, Part, embed_part
+from worker.pipeline import Cancellation, Limits, Part, embed_part
 from worker.report.picture import draw_picture
 from worker.stages.collect import assemble, collect_batches
 from worker.stages.publish import publish_result
@@ -49,6 +49,7 @@ class _Job:
     request: EmbedRequest
     provenance: Provenance
     plan: Plan
+    limits: Limits
 
 
 class Engine:
@@ -158,7 +159,9 @@ class Engine:
         record = self._ledger.jobs.get(lease.job_id)
         plan = Plan.from_bytes(self._ledger.jobs.plan(lease.job_id))
         request = EmbedRequest.from_json(record.request["request"])
-        job = _Job(record, request, Provenance.from_json(record.request["provenance"]), plan)
+        # One pace for all the job's shards that come here: what the server is like is learnt once a slide.
+        limits = self._installation.limits_for(plan.slide.ref).paced()
+        job = _Job(record, request, Provenance.from_json(record.request["provenance"]), plan, limits)
         source = open_source(plan.slide.ref, self._installation.endpoints)
         if source.slide.levels != plan.slide.levels:
             source.close()
@@ -169,7 +172,6 @@ class Engine:
     def _embed(self, lease: Lease, pulse: Pulse, cancellation: Cancellation) -> None:
         job, source = self._load(lease)
         encoder = self._installation.encoder(job.request, job.provenance.weights_sha256)
-        limits = self._installation.limits_for(job.plan.slide.ref)
         kept = self._ledger.checkpoints.load(lease.shard_id)
         safe = {number for part, _ in kept for number in range(part.first_batch, part.first_batch + part.batches)}
         self._advance(pulse, sum(part.patches for part, _ in kept))
@@ -183,7 +185,7 @@ class Engine:
                 yield batch
 
         for part in missing_parts(lease, job.plan.batch_size, safe):
-            embedded = embed_part(source, job.plan, part, encoder, limits, cancellation)
+            embedded = embed_part(source, job.plan, part, encoder, job.limits, cancellation)
             collect_batches(counted(embedded), save, self._installation.settings.checkpoint_s)
 
     def _advance(self, pulse: Pulse, patches: int) -> None:

@@ -5,7 +5,7 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -45,6 +45,8 @@ class Limits:
         Batches waiting for the encoder.
     request_bytes : int
         Of encoded frames.
+    pace : Pace or None
+        What was learnt of the level so far, and goes on being learnt; None: each part begins anew.
     """
 
     frames_a_request: int = 900
@@ -52,6 +54,11 @@ class Limits:
     decoders: int = 2
     batches_ahead: int = 2
     request_bytes: int = 32 << 20
+    pace: Pace | None = None
+
+    def paced(self) -> "Limits":
+        """Return the same limits with a pace for the parts of one level to share."""
+        return replace(self, pace=Pace(PaceLimits(self.frames_a_request, self.request_bytes)))
 
 
 class Cancellation:
@@ -172,7 +179,7 @@ def embed_part(
     """
     grid = plan.grid[part.start : part.stop]
     holes, level = plan.missing == "mask", plan.grid.level
-    pace = Pace(PaceLimits(limits.frames_a_request, limits.request_bytes))
+    pace = limits.pace or Pace(PaceLimits(limits.frames_a_request, limits.request_bytes))
     cutting = Cutting(
         plan.grid.patch_px,
         plan.batch_size,

@@ -11,13 +11,15 @@ from connectors.dicom.segmentation import is_dicom, read_segmentation
 from connectors.mask_image import read_mask_image
 from connectors.protocols import Source
 from connectors.regions import read_regions
-from models.domain.errors import FrameMissing, FrameUndecodable, SlideIncomplete, TissueFileInvalid
+from models.domain.errors import FrameUndecodable, SlideIncomplete, TissueFileInvalid
 from models.domain.patch import EncodedFrame
 from models.domain.request import PatchSpec
 from models.domain.slide import Level, Slide
 from models.imaging.brightness import LEVEL_TOLERANCE, MASK_SPACING_UM, MOST_DOWNSAMPLING, luminance, within_thresholds
 from models.imaging.decode import decode_frame
+from models.imaging.resample import absent_tiles
 from models.imaging.tissue import TissueMask, build_thumbnail, thumbnail_scale, tissue_mask
+from worker.stages.fetch import fetch_frames
 
 _FRAMES_AT_A_TIME = 400
 _OVERVIEW_PX = 1024
@@ -155,29 +157,15 @@ def read_overview(source: Source, index: int, *, longest_px: int | None = None, 
 
 def _frames(source: Source, index: int, lost: list[int] | None) -> Iterator[EncodedFrame]:
     """Yield the frames of a level that the slide holds; those it promises and does not give go to `lost`."""
-    there = _present(source.slide.levels[index])
+    level = source.slide.levels[index]
+    absent = absent_tiles(level)
+    there = np.flatnonzero(~absent).tolist() if len(absent) else range(level.rows * level.columns)
     for start in range(0, len(there), _FRAMES_AT_A_TIME):
-        waiting = there[start : start + _FRAMES_AT_A_TIME]
-        given = 0
-        try:
-            for frame in source.frames(index, waiting):
-                yield frame
-                given += 1
-        except FrameMissing:
-            if lost is None:
-                raise
-            for tile in waiting[given:]:
-                try:
-                    yield from source.frames(index, [tile])
-                except FrameMissing:
-                    lost.append(tile)
-
-
-def _present(level: Level) -> list[int]:
-    there = np.ones(level.rows * level.columns, np.bool_)
-    for start, stop in level.absent:
-        there[start:stop] = False
-    return [int(tile) for tile in np.flatnonzero(there)]
+        waiting = tuple(there[start : start + _FRAMES_AT_A_TIME])
+        frames, missing = fetch_frames(source, index, waiting, holes=lost is not None)
+        yield from frames
+        if lost is not None:
+            lost.extend(missing)
 
 
 def _readable(slide: Slide) -> list[int]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.dicom.attributes import Json, first_item, integer, items_of, number, text, value
+from models.domain.slide import runs_of
 
 _ORGANIZATION, _PER_FRAME, _SHARED = "00209311", "52009230", "52009229"
 _PLANE_POSITION, _COLUMN, _ROW, _Z_OFFSET = "0048021A", "0048021E", "0048021F", "0040074A"
@@ -121,9 +122,7 @@ class Tiling:
     @property
     def absent(self) -> tuple[tuple[int, int], ...]:
         """Runs (start, stop) of tiles that no frame holds."""
-        edges = np.diff(np.concatenate([[0], (self.instance < 0).astype(np.int8), [0]]))
-        starts, stops = np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist()
-        return tuple(zip(starts, stops, strict=True))
+        return runs_of(self.instance < 0)
 
     @property
     def digest(self) -> str:

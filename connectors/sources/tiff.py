@@ -25,7 +25,7 @@ from connectors.tiff.layout import Layout, is_flat, read_layout
 from connectors.tiff.tiles import frame_of, photometric_of
 from models.domain.errors import FrameMissing, NotASlide
 from models.domain.patch import EncodedFrame
-from models.domain.slide import Instance, Level, Slide, SlideRef, safe_name
+from models.domain.slide import Instance, Level, Slide, SlideRef, runs_of, safe_name
 
 _SUFFIX = re.compile(r"(\.ome)?\.(svs|tiff?|btf)$", re.IGNORECASE)
 _ICC_PROFILE = 34675
@@ -108,7 +108,7 @@ def _level(image: TiffImage, layout: Layout, facts: FileFacts) -> Level:
         ratio = (finest.width_px / image.width_px, finest.height_px / image.height_px)
         spacing = (spacing[0] * ratio[0], spacing[1] * ratio[1])
     stored = int(np.count_nonzero(image.counts))
-    absent = _runs(image.counts == 0)
+    absent = runs_of(image.counts == 0)
     return Level(
         image.width_px,
         image.height_px,
@@ -131,12 +131,6 @@ def _problem(image: TiffImage, size: int) -> str:
     if (image.counts > limit).any():
         return f"a tile claims to have {int(image.counts.max())} bytes"
     return ""
-
-
-def _runs(mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> tuple[tuple[int, int], ...]:
-    """Return where a mask is set as runs (start, stop)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    return tuple((int(start), int(stop)) for start, stop in edges.reshape(-1, 2))
 
 
 def _open_file(ref: SlideRef, endpoints: Endpoints) -> RangeFile:

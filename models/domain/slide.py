@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 SourceKind = Literal["dicomweb", "dicom-files", "image", "gcs", "tiff"]
 SpacingFrom = Literal["", "imaged-volume", "pixel-spacing"]
 
@@ -85,6 +88,12 @@ class Instance:
     frame_offset: int
     frame_count: int
     digest: str
+
+
+def runs_of(mask: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
+    """Return where a mask, shape (N,), is set: runs (start, stop)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return tuple((int(start), int(stop)) for start, stop in edges.reshape(-1, 2))
 
 
 @dataclass(frozen=True, slots=True)

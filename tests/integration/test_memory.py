@@ -1,4 +1,4 @@
-"""Memory while a slide is read: bounded by what is in hand, not by the slide."""
+"""Large slides: memory bounded by what is in hand, and a server that is learnt once."""
 
 import json
 import subprocess
@@ -7,6 +7,7 @@ import sys
 from connectors.endpoints import Endpoints
 from connectors.registry import open_source
 from models.domain.request import PatchSpec
+from tests.services.command import Slidewire
 from tests.services.virtual_slide import virtual_slide
 from worker.pipeline import Limits, memory_bound
 from worker.stages.plan import plan_patches
@@ -32,3 +33,14 @@ def test_a_slide_of_100000_px_is_read_in_bounded_memory() -> None:
     # A shard shares its first row of tiles with the one before it; nothing else is asked for twice.
     assert asked < (_LAST - _FIRST) * (224 / 256) ** 2 * 1.1
     assert asked / requests > 300
+
+
+def test_a_server_is_learnt_once_a_slide(slidewire: Slidewire) -> None:
+    """Of a job's shards only the first begins with the small requests by which the server is measured."""
+    slidewire.environment["SLIDEWIRE_SHARD_PATCHES"] = "1024"
+    with virtual_slide(16_000) as server:
+        done = slidewire.done("embed", server.series, "--encoder", "pixel-grid", "--all-patches", "--out", "out")
+        read = [size for size in server.sizes if size > 1]  # single frames tell the transfer syntax
+    assert done.json["patches"] == (16_000 // 224) ** 2  # five shards
+    assert read.count(read[0]) == 2  # one a connection
+    assert max(read) > 4 * read[0]

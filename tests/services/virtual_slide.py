@@ -28,6 +28,8 @@ class VirtualSlide(ThreadingHTTPServer):
     Attributes
     ----------
     frames_given, requests : int
+    sizes : list of int
+        Frames of each request.
     """
 
     daemon_threads = True
@@ -37,6 +39,7 @@ class VirtualSlide(ThreadingHTTPServer):
         self.side_px = side_px
         self.columns = -(-side_px // FRAME_PX)
         self.frames_given = self.requests = 0
+        self.sizes: list[int] = []
         self.lock = threading.Lock()
         self.tiles = [_encoded(tile_colour(index)) for index in range(64)]
 
@@ -75,6 +78,7 @@ class VirtualSlide(ThreadingHTTPServer):
         with self.lock:
             self.frames_given += len(numbers)
             self.requests += 1
+            self.sizes.append(len(numbers))
         head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg; transfer-syntax={_SYNTAX}\r\n\r\n".encode()
         parts = (head + self.tiles[(number - 1) % 64] + b"\r\n" for number in numbers)
         return b"".join(parts) + f"--{_BOUNDARY}--\r\n".encode()

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
@@ -117,8 +117,7 @@ def fetch_groups(source: Source, level: int, grid: PatchGrid, how: Fetching) -> 
 
 def _measured(source: Source, level: int, indices: tuple[int, ...], how: Fetching) -> Fetched:
     started = time.perf_counter()
-    fetch: Callable[[Source, int, tuple[int, ...]], Fetched] = _fetch_around if how.holes else _fetch
-    frames, missing = fetch(source, level, indices)
+    frames, missing = fetch_frames(source, level, indices, holes=how.holes)
     if not missing:
         size = sum(len(frame.data) for frame in frames)
         how.sizing.measured(len(frames), size, time.perf_counter() - started)
@@ -132,12 +131,18 @@ def fetch_frame(source: Source, level: int, index: int) -> EncodedFrame:
     ------
     FrameMissing
     """
-    ((frame,), _) = _fetch(source, level, (index,))
+    ((frame,), _) = fetch_frames(source, level, (index,))
     return frame
 
 
-def _fetch(source: Source, level: int, indices: tuple[int, ...]) -> Fetched:
-    return tuple(_checked(source, level, indices)), frozenset()
+def fetch_frames(source: Source, level: int, indices: tuple[int, ...], *, holes: bool = False) -> Fetched:
+    """Return frames, and those that the source does not give: none, unless `holes` are allowed.
+
+    Raises
+    ------
+    FrameMissing
+    """
+    return _fetch_around(source, level, indices) if holes else (tuple(_checked(source, level, indices)), frozenset())
 
 
 def _checked(source: Source, level: int, indices: tuple[int, ...]) -> Iterator[EncodedFrame]:
