@@ -98,6 +98,11 @@ class Endpoint:
     profile: Profile | None = None
 
     @property
+    def key(self) -> str:
+        """What the fleet knows it by: its name, or scheme, host and port."""
+        return self.name or "{0.scheme}://{0.netloc}".format(urlsplit(self.url))
+
+    @property
     def label(self) -> str:
         """How messages call it: its name, or host and port."""
         return f"endpoint {self.name!r}" if self.name else f"server {urlsplit(self.url).netloc.rpartition('@')[2]}"
@@ -193,6 +198,14 @@ class Endpoints:
         # A URL below the endpoint's own names a store of that server: that store is what is read.
         store = replace(endpoint, url=ref.location) if lies_under(ref.location, endpoint.url) else endpoint
         return self._profiled(store)
+
+    def key_of(self, ref: SlideRef) -> str:
+        """Return the key of the server that a slide is read from; "" for a disk or a bucket."""
+        if ref.kind == "dicomweb":
+            return self.of_ref(ref).key
+        if ref.kind == "tiff" and ref.location.startswith(("http://", "https://")):
+            return self.of_url(ref.location).key
+        return ""
 
     def _profiled(self, endpoint: Endpoint) -> Endpoint:
         if self._profiles is None or endpoint.profile is not None:

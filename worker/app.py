@@ -8,7 +8,8 @@ from typing import Any, Final
 from celery import Celery
 from kombu import Exchange, Queue
 
-QUEUES: Final = ("embed.interactive", "embed.std", "embed.backfill", "finalize")
+from worker.doorbell import QUEUES
+
 _VISIBILITY_S: Final = 3600
 _REDIS: Final = {
     "visibility_timeout": _VISIBILITY_S,
@@ -60,7 +61,7 @@ def _settings(broker_url: str) -> dict[str, Any]:
     return {
         "broker_transport_options": {"confirm_publish": True} if amqp else _REDIS,
         "visibility_timeout": _VISIBILITY_S,
-        "task_queues": [_queue(name, quorum=amqp) for name in QUEUES],
+        "task_queues": [_queue(name, quorum=amqp) for name in QUEUES.values()],
         "task_default_queue_type": "quorum" if amqp else "classic",
         **_SETTINGS,
     }

@@ -5,10 +5,12 @@ from uuid import NAMESPACE_OID, uuid5
 
 import structlog
 
-from worker.ledger import Doorbell, Ledger
+from worker.killpoint import reach
+from worker.ledger import Doorbell, Lane, Ledger
 
 TASK: Final = "slidewire.run"
 _AT_A_TIME = 500
+QUEUES: Final = {Lane.INTERACTIVE: "embed.interactive", Lane.STANDARD: "embed.std", Lane.BACKFILL: "embed.backfill"}
 _log = structlog.get_logger(__name__)
 
 
@@ -31,7 +33,9 @@ def ring(ledger: Ledger, app: Any) -> int:
     sent = 0
     for doorbell in ledger.shards.doorbells(_AT_A_TIME):
         try:
+            reach("ring.before_send")
             _send(app, doorbell)
+            reach("ring.after_send")
         except Exception as exc:  # noqa: BLE001 - brokers and their clients raise what they like
             _log.warning("the broker does not answer; shards wait in the ledger", error=type(exc).__name__)
             return sent
@@ -46,7 +50,7 @@ def _send(app: Any, doorbell: Doorbell) -> None:
         TASK,
         args=[message],
         task_id=str(uuid5(NAMESPACE_OID, f"{doorbell.shard_id}/{doorbell.dispatch_no}")),
-        queue="finalize" if doorbell.kind == "publish" else "embed.std",
+        queue=QUEUES[doorbell.lane],
         argsrepr="",  # else Celery copies the arguments into headers and logs
         kwargsrepr="",
         ignore_result=True,

@@ -13,7 +13,7 @@ from models.domain.embedding import Output
 from models.domain.errors import JobCancelled, ResultNotFound, WorkFailed
 from models.domain.request import EmbedRequest
 from worker.engine import Engine, Progress
-from worker.ledger import JobRecord, JobState
+from worker.ledger import JobRecord, JobState, Lane
 from worker.pipeline import Cancellation
 from worker.settings import Settings, load_settings
 from worker.submission import Prepared, prepare
@@ -54,7 +54,7 @@ class EmbedResult:
             return matrix_of(file.read())
 
 
-def submit(installation: Installation, request: EmbedRequest) -> JobRecord:
+def submit(installation: Installation, request: EmbedRequest, lane: Lane = Lane.STANDARD) -> JobRecord:
     """Put a slide into the ledger; when this returns, the job is on disk.
 
     The same request finds the job it made before. One that failed or was cancelled is opened again and goes
@@ -67,7 +67,9 @@ def submit(installation: Installation, request: EmbedRequest) -> JobRecord:
     """
     prepared = prepare(request, installation.endpoints, installation.settings.batch_size)
     installation.traffic += prepared.traffic
-    submission = installation.ledger.jobs.submit(prepared.job(installation.settings.shard_patches))
+    endpoint = installation.endpoints.key_of(prepared.ref)
+    new = prepared.job(installation.settings.shard_patches, lane, endpoint)
+    submission = installation.ledger.jobs.submit(new)
     job = submission.job
     if job.state in _FINAL and not (job.state is JobState.SUCCEEDED and _outputs_there(installation, prepared, job)):
         job = installation.ledger.jobs.reopen(job.id)
@@ -140,7 +142,7 @@ def embed(request: EmbedRequest, settings: Settings | None = None, progress: Pro
         With the code of what went wrong; nothing half-written is left behind.
     """
     with Installation(settings or load_settings()) as installation:
-        job = run_inline(installation, submit(installation, request), progress)
+        job = run_inline(installation, submit(installation, request, Lane.INTERACTIVE), progress)
     if job.state is JobState.CANCELLED:
         raise JobCancelled("The job was cancelled.")
     if job.state is not JobState.SUCCEEDED:

@@ -1,7 +1,8 @@
 """The engine: claim a shard, run the pipeline, complete. The same with a broker, without one, and inline."""
 
 import math
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from traceback import extract_tb
 
@@ -24,7 +25,8 @@ from models.domain.patch import BatchEmbedding
 from models.domain.plan import Plan
 from models.domain.request import EmbedRequest
 from worker.heartbeat import Pulse
-from worker.ledger import JobRecord, Lease
+from worker.killpoint import reach
+from worker.ledger import JobRecord, Lane, Lease
 from worker.pipeline import Cancellation, Limits, Part, embed_part
 from worker.report.picture import draw_picture
 from worker.stages.collect import assemble, collect_batches
@@ -34,6 +36,7 @@ from worker.wiring import Installation
 
 _log = structlog.get_logger(__name__)
 _BEATS_A_LEASE = 4
+_STALLS_A_PUBLICATION = 4
 
 Progress = Callable[[int], None]
 """Told of patches as they are embedded or found in a checkpoint."""
@@ -66,6 +69,8 @@ class Engine:
     progress : callable or None
     after_shard : callable or None
         Called when a shard has ended, which may have made others ready.
+    lanes : collection of Lane
+        Only jobs of these.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class Engine:
         inline: bool = False,
         progress: Progress | None = None,
         after_shard: Callable[[], object] | None = None,
+        lanes: Collection[Lane] = tuple(Lane),
     ) -> None:
         self._installation = installation
         self._ledger = installation.ledger
@@ -83,6 +89,7 @@ class Engine:
         self._inline = inline
         self._progress = progress or _unwatched
         self._after_shard = after_shard or (lambda: None)
+        self._lanes = lanes
         self._open: tuple[str, _Job, Source] | None = None
 
     def close(self) -> None:
@@ -94,20 +101,20 @@ class Engine:
             _log.info("slide closed", job=job, requests=traffic.requests, bytes_read=traffic.bytes_read)
             self._open = None
 
-    def run_next(self, job_id: str | None = None, shard_id: str | None = None) -> bool:
-        """Claim one shard and work on it to its end.
+    def run_next(self, job_id: str | None = None) -> bool:
+        """Claim one shard and work on it to its end, or until its turn is over.
 
         Parameters
         ----------
-        job_id, shard_id : str or None
-            Only of this job, only this shard.
+        job_id : str or None
+            Only of this job.
 
         Returns
         -------
         bool
             False if there was nothing to claim.
         """
-        lease = self._ledger.shards.claim(self._installation.owner, job_id, shard_id)
+        lease = self._ledger.shards.claim(self._installation.owner, job_id, self._lanes)
         if lease is None:
             return False
         log = _log.bind(job=lease.job_id, shard=lease.index, kind=lease.kind)
@@ -120,27 +127,30 @@ class Engine:
             self._end(lease, exc)
         except SlidewireError as exc:
             log.warning("shard failed", code=exc.code, retryable=exc.retryable)
-            self._end(lease, WorkFailed.of(exc) if self._inline and exc.retryable else exc)
+            self._end(lease, exc)
         except Exception as exc:  # noqa: BLE001 - a bug of ours ends the job, not the worker
             # The text of a foreign exception may hold anything; where it was raised may be told.
             where = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in extract_tb(exc.__traceback__)]
             log.error("shard failed", code="INTERNAL", error=type(exc).__name__, where=where)  # noqa: TRY400
-            self._end(lease, SlidewireError(f"Slidewire itself failed ({type(exc).__name__}); see the worker's log."))
+            bug = SlidewireError(f"Slidewire itself failed ({type(exc).__name__}); see the worker's log.")
+            self._end(lease, bug, f"{type(exc).__name__} at {' > '.join(where[-4:])}")
         self._after_shard()
         return True
 
-    def _end(self, lease: Lease, error: SlidewireError) -> None:
+    def _end(self, lease: Lease, error: SlidewireError, detail: str = "") -> None:
         """End a lease with an error; the ledger knows what each means for shard and job."""
+        if self._inline and not isinstance(error, Interrupted | JobCancelled):
+            error = WorkFailed.of(error)
         try:
-            self._ledger.shards.fail(lease, error)
+            self._ledger.shards.fail(lease, error, detail)
         except LeaseLost:
             _log.warning("lease lost before its end was noted", job=lease.job_id)
 
     def _work(self, lease: Lease) -> None:
         settings = self._installation.settings
         every_s = settings.lease_s / _BEATS_A_LEASE
-        # A publication moves by whole objects; that it does not hang is the business of its timeouts.
-        stall_s = settings.stall_s if lease.kind == "embed" else math.inf
+        # A publication moves by whole objects.
+        stall_s = settings.stall_s * (1 if lease.kind == "embed" else _STALLS_A_PUBLICATION)
         cancellation = Cancellation(after=self._stop)
         with Pulse(self._ledger, lease, cancellation, every_s=every_s, stall_s=stall_s) as pulse:
             if lease.kind == "publish":
@@ -170,8 +180,11 @@ class Engine:
         return job, source
 
     def _embed(self, lease: Lease, pulse: Pulse, cancellation: Cancellation) -> None:
+        pulse.enter("opening the slide")
         job, source = self._load(lease)
+        pulse.enter("loading the encoder")
         encoder = self._installation.encoder(job.request, job.provenance.weights_sha256)
+        pulse.enter("embedding")
         kept = self._ledger.checkpoints.load(lease.shard_id)
         safe = {number for part, _ in kept for number in range(part.first_batch, part.first_batch + part.batches)}
         self._advance(pulse, sum(part.patches for part, _ in kept))
@@ -179,10 +192,14 @@ class Engine:
         def save(first_batch: int, batches: int, matrix: NDArray[np.float32]) -> None:
             self._ledger.checkpoints.save(lease, first_batch, batches, matrix)
 
+        turn_over = math.inf if self._inline else time.monotonic() + self._installation.settings.turn_s
+
         def counted(batches: Iterator[BatchEmbedding]) -> Iterator[BatchEmbedding]:
             for batch in batches:
                 self._advance(pulse, len(batch.matrix))
                 yield batch
+                if time.monotonic() > turn_over:
+                    raise Interrupted("The shard's turn is over; it goes on from its last checkpoint.")
 
         for part in missing_parts(lease, job.plan.batch_size, safe):
             embedded = embed_part(source, job.plan, part, encoder, job.limits, cancellation)
@@ -193,6 +210,7 @@ class Engine:
         self._progress(patches)
 
     def _publish(self, lease: Lease, pulse: Pulse, cancellation: Cancellation) -> None:
+        pulse.enter("assembling")
         job, source = self._load(lease)
         kept = self._ledger.checkpoints.load(lease.job_id)
         if sum(part.patches for part, _ in kept) != len(job.plan.grid):
@@ -201,10 +219,13 @@ class Engine:
             return
         embeddings = assemble(job.plan, [matrix for _, matrix in kept], job.provenance.dimension)
         result = self._result(job, source, embeddings)
+        pulse.enter("publishing")
         pulse.beat()  # who has lost the shard, or whose job was cancelled, publishes nothing
         cancellation.check()
+        reach("publish.before_write")
         with self._installation.sinks(job.request.output, job.plan.slide.ref) as sinks:
             outputs = publish_result(result, sinks)
+        reach("publish.after_write")
         self._ledger.shards.publish(lease, outputs, int(embeddings.holes.sum()))
         self._ledger.checkpoints.discard(lease.job_id)
         self.close()

@@ -1,23 +1,35 @@
-"""The heartbeat of a shard: renews its lease while work moves on, and brings back word of a cancellation."""
+"""The heartbeat of a shard: renews its lease while work moves on, and ends a process in which nothing moves."""
 
+import os
+import resource
+import sys
 import threading
 import time
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Final, Self
 
 import structlog
 
-from models.domain.errors import JobCancelled, LeaseLost, LedgerUnavailable
+from models.domain.errors import JobCancelled, LeaseLost, LedgerError, LedgerUnavailable, WorkerLost
 from worker.ledger import Lease, Ledger
 from worker.pipeline import Cancellation
 
+EXIT_HUNG: Final = 75  # EX_TEMPFAIL: whoever started the worker starts it again
+_FIRST_BEAT_S = 1.0  # soon: a slide that brings its worker down at once should leave a trace
 _log = structlog.get_logger(__name__)
+
+
+def end_process() -> None:
+    """End this process though some of its threads hang; nothing is cleaned up, the ledger knows what is safe."""
+    os._exit(EXIT_HUNG)
 
 
 class Pulse:
     """Renews one lease from a thread of its own, for as long as there is progress.
 
-    A hung server or device stops the progress, then the renewals, and the shard goes to another worker.
+    A thread that hangs in a decoder, a driver or a socket cannot be stopped: without progress the shard is given back
+    as one that brought down its worker, and the process ends.
 
     Parameters
     ----------
@@ -26,15 +38,24 @@ class Pulse:
     cancellation : Cancellation
         Cancelled when the lease is lost or the job cancelled.
     every_s, stall_s : float
-        Between renewals, and without progress until they end.
+        Between renewals, and without progress until the process is taken for hung.
+    on_hang : callable
+        Ends the process.
     """
 
     def __init__(
-        self, ledger: Ledger, lease: Lease, cancellation: Cancellation, *, every_s: float, stall_s: float
+        self,
+        ledger: Ledger,
+        lease: Lease,
+        cancellation: Cancellation,
+        *,
+        every_s: float,
+        stall_s: float,
+        on_hang: Callable[[], None] = end_process,
     ) -> None:
         self._ledger, self._lease, self._cancellation = ledger, lease, cancellation
-        self._every_s, self._stall_s = every_s, stall_s
-        self._done = 0
+        self._every_s, self._stall_s, self._on_hang = every_s, stall_s, on_hang
+        self._done, self._stage = 0, "starting"
         self._moved = time.monotonic()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -49,6 +70,11 @@ class Pulse:
         self._over.set()
         self._thread.join()
 
+    def enter(self, stage: str) -> None:
+        """Note progress: the work has come to another stage."""
+        self._stage = stage
+        self._moved = time.monotonic()
+
     def advance(self, patches: int) -> None:
         """Note progress: `patches` more are embedded."""
         self._done += patches
@@ -61,14 +87,20 @@ class Pulse:
 
     def beat(self) -> None:
         """Renew the lease now."""
-        if self._ledger.shards.heartbeat(self._lease, self._done).cancel_requested:
+        if self._ledger.shards.heartbeat(self._lease, self._done, self._note()).cancel_requested:
             self._cancellation.cancel(JobCancelled("The job was cancelled."))
 
+    def _note(self) -> str:
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        return f"{self._stage}, {self._done} of {self._lease.stop - self._lease.start} patches, peak {peak_mb} MB"
+
     def _run(self) -> None:
-        while not self._over.wait(self._every_s):
+        wait_s = min(_FIRST_BEAT_S, self._every_s)
+        while not self._over.wait(wait_s):
+            wait_s = self._every_s
             if time.monotonic() - self._moved > self._stall_s:
-                _log.warning("stalled", job=self._lease.job_id, shard=self._lease.index)
-                continue
+                self._hang()
+                return
             try:
                 self.beat()
             except LeaseLost as exc:
@@ -76,3 +108,27 @@ class Pulse:
                 return
             except LedgerUnavailable:
                 _log.warning("ledger does not answer", job=self._lease.job_id)
+
+    def _hang(self) -> None:
+        detail = f"{self._note()}; threads at {'; '.join(_places())}"
+        _log.error("hung: this process ends", job=self._lease.job_id, shard=self._lease.index, where=detail)
+        try:
+            self._ledger.shards.fail(self._lease, WorkerLost(f"No progress for {self._stall_s:g} s."), detail)
+        except LedgerError:
+            _log.warning("the lease runs out by itself", job=self._lease.job_id)
+        self._on_hang()
+
+
+def _places() -> list[str]:
+    """Return where each thread is: file, line and function, innermost first; never a value."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    places = []
+    for ident, innermost in sys._current_frames().items():  # noqa: SLF001 - documented, for debuggers
+        frame: FrameType | None = innermost
+        stack: list[str] = []
+        while frame is not None and len(stack) < 3:
+            code = frame.f_code
+            stack.append(f"{code.co_filename.rpartition('/')[2]}:{frame.f_lineno} {code.co_name}")
+            frame = frame.f_back
+        places.append(f"{names.get(ident, 'unknown')}: {' < '.join(stack)}")
+    return places

@@ -3,16 +3,16 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 import structlog
 
 from models.domain.errors import LedgerUnavailable, SettingsInvalid, SlidewireError
-from worker.doorbell import ring
+from worker.doorbell import QUEUES, ring
 from worker.engine import Engine
-from worker.ledger import Ledger
+from worker.ledger import Lane, Ledger
 from worker.pipeline import Cancellation
 from worker.wiring import Installation
 
@@ -36,12 +36,14 @@ def stopping_on_signals(cancellation: Cancellation) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def poll(installation: Installation, *, drain: bool = False) -> int:
+def poll(installation: Installation, lanes: Collection[Lane], *, drain: bool = False) -> int:
     """Work off the ledger without a broker.
 
     Parameters
     ----------
     installation : Installation
+    lanes : collection of Lane
+        Only jobs of these.
     drain : bool
         Leave when nothing is left, rather than wait for more.
 
@@ -51,7 +53,7 @@ def poll(installation: Installation, *, drain: bool = False) -> int:
         Shards worked on.
     """
     cancellation, worked = Cancellation(), 0
-    engine = Engine(installation, cancellation)
+    engine = Engine(installation, cancellation, lanes=lanes)
     shards, idle = installation.ledger.shards, threading.Event()
     try:
         with stopping_on_signals(cancellation):
@@ -61,7 +63,7 @@ def poll(installation: Installation, *, drain: bool = False) -> int:
                     if engine.run_next():
                         worked += 1
                         continue
-                    if drain and shards.remaining() == 0:
+                    if drain and not shards.remaining():
                         break
                 except LedgerUnavailable as exc:
                     if drain:
@@ -104,8 +106,8 @@ class Sweeper(threading.Thread):
         self.join()
 
 
-def serve_broker(installation: Installation) -> None:
-    """Answer the doorbell until told to stop: a Celery worker, one shard at a time.
+def serve_broker(installation: Installation, lanes: Collection[Lane]) -> None:
+    """Answer the doorbell until told to stop: a Celery worker, one shard at a time, only jobs of these lanes.
 
     Raises
     ------
@@ -116,12 +118,12 @@ def serve_broker(installation: Installation) -> None:
     """
     if "REMAP_SIGTERM" in os.environ:
         raise SettingsInvalid("REMAP_SIGTERM makes Celery lose the running shard's message: unset it.")
-    from worker.app import QUEUES, make_app
+    from worker.app import make_app
     from worker.tasks import register
 
     app = make_app(installation.settings.broker_url)
     cancellation = Cancellation()
-    engine = Engine(installation, cancellation, after_shard=lambda: ring(installation.ledger, app))
+    engine = Engine(installation, cancellation, after_shard=lambda: ring(installation.ledger, app), lanes=lanes)
     register(app, engine, cancellation)
     sweeper = Sweeper(installation.ledger, app)
     sweeper.start()
@@ -135,7 +137,7 @@ def serve_broker(installation: Installation) -> None:
                 "--without-mingle",
                 "--loglevel=WARNING",
                 f"--hostname={installation.owner.replace('/', '-')}@slidewire",
-                f"--queues={','.join(QUEUES)}",
+                f"--queues={','.join(QUEUES[lane] for lane in lanes)}",
             ]
         )
     finally:

@@ -17,6 +17,7 @@ from pydantic_settings import (
 from connectors.endpoints import Credentials, Endpoint, Endpoints, Timeouts
 from connectors.profile import ProfileFolder
 from models.domain.errors import SettingsInvalid
+from worker.ledger.records import Rules
 
 _FILE = "slidewire.toml"
 
@@ -112,7 +113,11 @@ class Settings(BaseSettings):
     lease_s: float = Field(60.0, gt=0)
     """Seconds after which a silent worker's shard goes to another."""
     stall_s: float = Field(300.0, gt=0)
-    """Seconds without progress after which a worker stops renewing its lease."""
+    """Seconds without progress after which a worker takes itself for hung, and ends."""
+    turn_s: float = Field(600.0, gt=0)
+    """Seconds after which a worker gives a shard back at a checkpoint, so that more urgent ones come first."""
+    patience_h: float = Field(168.0, gt=0)
+    """Hours that a job waits for a server that answers nobody, before it fails."""
     poll_s: float = Field(1.0, gt=0)
     """Seconds between looks into an empty ledger."""
     decoders: int = Field(default_factory=lambda: max(1, os.cpu_count() or 1), ge=1)
@@ -131,6 +136,11 @@ class Settings(BaseSettings):
     def ledger(self) -> str:
         """URL of the ledger to open."""
         return self.ledger_url or f"sqlite:///{self.state_folder.absolute() / 'ledger.sqlite'}"
+
+    @property
+    def rules(self) -> Rules:
+        """What the ledger goes by."""
+        return Rules(self.lease_s, self.patience_h * 3600.0)
 
     @property
     def checkpoint_folder(self) -> Path:

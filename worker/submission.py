@@ -18,7 +18,7 @@ from models.domain.request import EmbedRequest, PatchSpec
 from models.domain.slide import Reading, SlideRef
 from models.encoders import registry
 from models.imaging.color import color_transform
-from worker.ledger import NewJob
+from worker.ledger import Lane, NewJob
 from worker.stages.plan import plan_patches
 from worker.tissue import find_tissue
 from worker.version import VERSION
@@ -48,19 +48,20 @@ class Prepared:
     provenance: Provenance
     traffic: Traffic
 
-    def job(self, shard_patches: int) -> NewJob:
-        """Return the job to be queued; the same request gives the same key."""
+    def job(self, shard_patches: int, lane: Lane, endpoint: str) -> NewJob:
+        """Return the job to be queued, to be read from an endpoint; the same request gives the same key."""
         request = {"request": self.request.to_json(), "provenance": self.provenance.to_json()}
         places = json.dumps([self.key.sha256, asdict(self.request.output), asdict(self.ref)], sort_keys=True)
         return NewJob(
             key=hashlib.sha256(places.encode()).hexdigest(),
             result_key=self.key.sha256,
             encoder=self.request.encoder,
-            priority=0,
+            lane=lane,
             request=request,
             plan=self.plan.to_bytes(),
             patches=len(self.plan.grid),
             shards=self.plan.shards(shard_patches),
+            endpoint=endpoint,
         )
 
 

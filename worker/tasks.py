@@ -28,15 +28,14 @@ def register(app: Celery, engine: Engine, cancellation: Cancellation) -> None:
 
     @app.task(name=TASK, bind=False)  # type: ignore[untyped-decorator]
     def run(message: Any = None) -> None:
-        """Claim the shard that a message names, and work on it; anything else in the message is refused."""
-        shard_id = shard_of(message)
-        if shard_id is None:
+        """Claim the most urgent shard that is due, which need not be the one that rang; refuse any other message."""
+        if shard_of(message) is None:
             _log.warning("a message that is none of ours was dropped")
             return
         if cancellation.cancelled:
             raise Reject(requeue=True)
         try:
-            engine.run_next(shard_id=shard_id)
+            engine.run_next()
         except LedgerUnavailable:
             _log.warning("the ledger does not answer; the shard will be announced again")
         if cancellation.cancelled:

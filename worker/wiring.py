@@ -39,7 +39,7 @@ class Installation:
         self.settings = settings
         self.traffic = Traffic()
         self.endpoints: Endpoints = settings.open_endpoints()
-        self.ledger = Ledger(settings.ledger, settings.checkpoint_folder, settings.lease_s)
+        self.ledger = Ledger(settings.ledger, settings.checkpoint_folder, settings.rules)
         # Unique for ever: a host name, a process, and a number that no other process ever drew.
         self.owner = f"{socket.gethostname()[:40]}/{os.getpid()}/{uuid4().hex[:8]}"
         self._encoder = lru_cache(maxsize=1)(self._load_encoder)

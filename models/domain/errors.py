@@ -12,7 +12,7 @@
     │   ├── SlideAmbiguous  SpacingContradictory  ColorUnavailable
     │   └── FrameMissing  FrameUndecodable  PixelsUnsupported
     ├── EndpointError             the server that holds it
-    │   └── EndpointUnreachable*  EndpointBusy*  EndpointFailed*  AccessDenied  ResponseInvalid
+    │   └── EndpointUnreachable*  EndpointBusy*  EndpointFailed*  EndpointPaused*  AccessDenied  ResponseInvalid
     ├── ResultError               what was computed, and where it goes
     │   └── EmbeddingInvalid  OutputUnwritable  StoreRefused  StoreMismatch  ResultNotFound  ResultCorrupt
     ├── LedgerError               the queue of record
@@ -55,6 +55,7 @@ class ErrorCode(StrEnum):
     ENDPOINT_UNREACHABLE = "ENDPOINT_UNREACHABLE"
     ENDPOINT_BUSY = "ENDPOINT_BUSY"
     ENDPOINT_FAILED = "ENDPOINT_FAILED"
+    ENDPOINT_PAUSED = "ENDPOINT_PAUSED"
     ACCESS_DENIED = "ACCESS_DENIED"
     RESPONSE_INVALID = "RESPONSE_INVALID"
     RESULT_INVALID = "RESULT_INVALID"
@@ -247,6 +248,13 @@ class EndpointFailed(EndpointError):
     """Another 5xx."""
 
     code = ErrorCode.ENDPOINT_FAILED
+    retryable = True
+
+
+class EndpointPaused(EndpointError):
+    """Nothing is sent to the server for a while: it failed too often, or denied access; nothing is held against it."""
+
+    code = ErrorCode.ENDPOINT_PAUSED
     retryable = True
 
 

@@ -27,7 +27,7 @@ def _ledger(as_json: bool) -> Iterator["Ledger"]:
     configure_logging()
     with reported(as_json):
         settings = load_settings()
-        with Ledger(settings.ledger, settings.checkpoint_folder, settings.lease_s) as ledger:
+        with Ledger(settings.ledger, settings.checkpoint_folder, settings.rules) as ledger:
             yield ledger
 
 

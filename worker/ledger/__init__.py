@@ -7,18 +7,23 @@ computed. Nothing else knows the database.
 from pathlib import Path
 from typing import Self
 
+from models.domain.request import Lane
 from worker.ledger.checkpoints import Checkpoints
 from worker.ledger.database import Database
 from worker.ledger.jobs import Jobs
 from worker.ledger.records import (
     Checkpoint,
     Doorbell,
+    EndpointRules,
     Heartbeat,
+    Incident,
     JobRecord,
     JobState,
     Lease,
     NewJob,
+    QuietHours,
     ReapReport,
+    Rules,
     ShardState,
     Submission,
 )
@@ -29,14 +34,19 @@ __all__ = [
     "Checkpoints",
     "Database",
     "Doorbell",
+    "EndpointRules",
     "Heartbeat",
+    "Incident",
     "JobRecord",
     "JobState",
     "Jobs",
+    "Lane",
     "Lease",
     "Ledger",
     "NewJob",
+    "QuietHours",
     "ReapReport",
+    "Rules",
     "ShardState",
     "Shards",
     "Submission",
@@ -54,8 +64,8 @@ class Ledger:
         ``sqlite:///path`` or ``postgresql://user:password@host/name``; see `Database`.
     checkpoints : Path
         Folder of the checkpoints.
-    lease_s : float
-        Seconds without a heartbeat after which a worker is taken for dead.
+    rules : Rules or None
+        None: as they come.
 
     Attributes
     ----------
@@ -64,10 +74,10 @@ class Ledger:
     checkpoints : Checkpoints
     """
 
-    def __init__(self, url: str, checkpoints: Path, lease_s: float = 60.0) -> None:
+    def __init__(self, url: str, checkpoints: Path, rules: Rules | None = None) -> None:
         self._db = Database(url)
         self.jobs = Jobs(self._db)
-        self.shards = Shards(self._db, lease_s)
+        self.shards = Shards(self._db, rules or Rules())
         self.checkpoints = Checkpoints(self._db, checkpoints)
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, delete, insert, or_, select
 
 from models.domain.errors import EmbeddingInvalid, LedgerError, LedgerUnavailable
+from worker.killpoint import reach
 from worker.ledger import transitions
 from worker.ledger.clock import NOW
 from worker.ledger.database import Database
@@ -64,9 +65,11 @@ class Checkpoints:
         name = f"{lease.index:05d}-{first_batch:06d}-{lease.epoch}-{digest[:16]}.npy"
         path = self._folder / lease.job_id / name
         kept = Checkpoint(first_batch, batches, len(matrix), digest, path)
+        reach("checkpoint.before_file")
         _write_durably(path, content)
+        reach("checkpoint.after_file")
         try:
-            with self._db.write() as connection:
+            with self._db.write("checkpoint") as connection:
                 transitions.update_leased(connection, lease, {})
                 _insert(connection, lease, kept)
         except LedgerError:
@@ -101,14 +104,14 @@ class Checkpoints:
 
     def discard(self, job_id: str) -> None:
         """Remove what is kept of a job; after its publication nobody needs it any more."""
-        with self._db.write() as connection:
+        with self._db.write("discard") as connection:
             of_job = select(shard.c.id).where(shard.c.job_id == job_id)
             connection.execute(delete(checkpoint).where(checkpoint.c.shard_id.in_(of_job)))
         if job_id:
             shutil.rmtree(self._folder / job_id, ignore_errors=True)
 
     def _drop(self, row: Row[Any]) -> None:
-        with self._db.write() as connection:
+        with self._db.write("drop") as connection:
             connection.execute(
                 delete(checkpoint).where(
                     checkpoint.c.shard_id == row.shard_id,

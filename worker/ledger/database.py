@@ -19,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.sql.functions import FunctionElement
 
 from models.domain.errors import LedgerError, LedgerUnavailable, SettingsInvalid
+from worker.killpoint import reach
 from worker.ledger import migration
 from worker.ledger.clock import NOW
 
@@ -64,13 +65,20 @@ class Database:
             raise
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, name: str = "unnamed") -> Iterator[Connection]:
         """Open one transaction that may write; it commits at the end of the block or changes nothing.
 
         On SQLite writers come one after the other (BEGIN IMMEDIATE).
+
+        Parameters
+        ----------
+        name : str
+            Of what is done: the kill points around the commit are called after it.
         """
         with self._translated(), self._writer.begin() as connection:
             yield connection
+            reach(f"{name}.before_commit")
+        reach(f"{name}.after_commit")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

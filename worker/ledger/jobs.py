@@ -1,5 +1,6 @@
 """The jobs of the ledger: queued once, looked up, cancelled, reopened."""
 
+import hashlib
 import string
 from typing import Any
 from uuid import uuid4
@@ -8,14 +9,17 @@ from sqlalchemy import Connection, Insert, Row, Select, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models.domain.embedding import Output
-from models.domain.errors import JobNotFound
+from models.domain.errors import JobNotFound, LedgerError
+from models.domain.request import Lane
 from worker.ledger import transitions
 from worker.ledger.clock import NOW
 from worker.ledger.database import Database
-from worker.ledger.records import JobRecord, JobState, NewJob, Submission
-from worker.ledger.schema import job, shard
+from worker.ledger.records import Incident, JobRecord, JobState, NewJob, Submission
+from worker.ledger.schema import attempt, job, shard
 
 _ID_LENGTH = 32
+_UNTOLD = {"plan", "plan_sha256", "endpoint", "serial", "cancel_requested"}
+_INCIDENT = ("epoch", "owner", "event", "code", "detail", "at")
 
 
 class Jobs:
@@ -33,14 +37,16 @@ class Jobs:
         """Queue a job with its shards, or find the one that was queued under the same key; in one transaction.
 
         A job without patches has nothing to embed and goes straight to its publish shard. A job that exists is
-        returned as it stands, even if it failed: see `reopen`.
+        returned as it stands, even if it failed: see `reopen`; if it waits in a later lane, it moves to this one.
         """
-        with self._db.write() as connection:
+        with self._db.write("submit") as connection:
             serial = connection.execute(_insert_if_new(connection, new)).scalar_one_or_none()
+            if serial is None:
+                _hurry(connection, new)
             record = _record(connection.execute(_records().where(job.c.key == new.key)).one())
             if serial is not None:
-                locked = transitions.LockedJob(record.id, serial, new.priority, JobState.QUEUED, cancel_requested=False)
-                transitions.insert_shards(connection, locked, "embed", 0, new.shards)
+                locked = _lock(connection, record.id)
+                transitions.insert_shards(connection, locked, "embed", new.shards)
                 if not new.shards:
                     transitions.settle(connection, locked)
         return Submission(record, created=serial is not None)
@@ -65,10 +71,31 @@ class Jobs:
             return tuple(_record(row) for row in connection.execute(query))
 
     def plan(self, job_id: str) -> bytes:
-        """Return the frozen plan of a job (id or unique prefix; JobNotFound otherwise)."""
+        """Return the frozen plan of a job (id or unique prefix; JobNotFound otherwise).
+
+        Raises
+        ------
+        LedgerError
+            It is not the one that was submitted.
+        """
         with self._db.read() as connection:
-            query = select(job.c.plan).where(job.c.id == _resolve(connection, job_id))
-            return bytes(connection.execute(query).scalar_one())
+            query = select(job.c.plan, job.c.plan_sha256).where(job.c.id == _resolve(connection, job_id))
+            plan, digest = connection.execute(query).one()
+        if hashlib.sha256(plan).hexdigest() != digest:
+            raise LedgerError("The job's plan in the ledger is damaged: restore a backup, or submit the slide again.")
+        return bytes(plan)
+
+    def history(self, job_id: str) -> tuple[Incident, ...]:
+        """Return what happened to the shards of a job (id or unique prefix; JobNotFound otherwise), oldest first."""
+        columns = (shard.c.idx, shard.c.kind, *(attempt.c[name] for name in _INCIDENT))
+        with self._db.read() as connection:
+            query = (
+                select(*columns)
+                .join(shard, shard.c.id == attempt.c.shard_id)
+                .where(shard.c.job_id == _resolve(connection, job_id))
+                .order_by(attempt.c.id)
+            )
+            return tuple(Incident(*row) for row in connection.execute(query))
 
     def cancel(self, job_id: str) -> JobRecord:
         """Ask for the end of a job (id or unique prefix; JobNotFound otherwise).
@@ -77,7 +104,7 @@ class Jobs:
         as soon as none of them holds a shard any more. A publication that is complete before its worker hears of
         it counts: that job succeeds, for its objects exist. A job that has ended stays as it is.
         """
-        with self._db.write() as connection:
+        with self._db.write("cancel") as connection:
             locked = _lock(connection, job_id)
             if locked.wanted:
                 connection.execute(
@@ -95,11 +122,23 @@ class Jobs:
         discarded meanwhile, are; then the publish shard runs (again). Attempts and crashes count from 0, and a
         worker that still holds a shard of the job loses its lease. A job that has not ended stays as it is.
         """
-        with self._db.write() as connection:
+        with self._db.write("reopen") as connection:
             locked = _lock(connection, job_id)
             if locked.state not in transitions.OPEN_JOBS:
                 _reopen(connection, locked.id)
             return _record(connection.execute(_records().where(job.c.id == locked.id)).one())
+
+
+_FRESH: dict[str, Any] = {"attempts": 0, "crashes": 0, "deferred_at": None}
+
+
+def _hurry(connection: Connection, new: NewJob) -> None:
+    """Move an open job to the lane of a new submission, if that is an earlier one."""
+    query = select(job.c.id, job.c.lane).where(job.c.key == new.key, job.c.state.in_(transitions.OPEN_JOBS))
+    found = connection.execute(query.with_for_update(key_share=True)).one_or_none()
+    if found is not None and new.lane.rank < Lane(found.lane).rank:
+        connection.execute(update(job).where(job.c.id == found.id).values(lane=new.lane))
+        connection.execute(update(shard).where(shard.c.job_id == found.id).values(rank=new.lane.rank))
 
 
 def _reopen(connection: Connection, job_id: str) -> None:
@@ -107,7 +146,7 @@ def _reopen(connection: Connection, job_id: str) -> None:
     connection.execute(update(job).where(job.c.id == job_id).values(**fresh, state=JobState.QUEUED, updated_at=NOW))
     locked = _lock(connection, job_id)
     transitions.rewind(connection, locked)
-    connection.execute(update(shard).where(shard.c.job_id == job_id).values(attempts=0, crashes=0))
+    connection.execute(update(shard).where(shard.c.job_id == job_id).values(_FRESH))
     transitions.settle(connection, locked)
 
 
@@ -143,8 +182,9 @@ def _insert_if_new(connection: Connection, new: NewJob) -> Insert:
     return (
         insert(job)
         .values(
-            id=uuid4().hex, key=new.key, result_key=new.result_key, encoder=new.encoder, priority=new.priority,
-            request=new.request, plan=new.plan, patches=new.patches, state=JobState.QUEUED,
+            id=uuid4().hex, key=new.key, result_key=new.result_key, encoder=new.encoder, lane=new.lane,
+            endpoint=new.endpoint, request=new.request, plan=new.plan, plan_sha256=hashlib.sha256(new.plan).hexdigest(),
+            patches=new.patches, state=JobState.QUEUED,
             cancel_requested=False, error_code="", error_message="", outputs=[], created_at=NOW, updated_at=NOW,
         )
         .on_conflict_do_nothing(index_elements=[job.c.key])
@@ -154,12 +194,11 @@ def _insert_if_new(connection: Connection, new: NewJob) -> Insert:
 
 def _records() -> Select[Any]:
     done = select(func.coalesce(func.sum(shard.c.patches_done), 0)).where(shard.c.job_id == job.c.id).scalar_subquery()
-    columns = [column for column in job.c if column.name not in {"plan", "serial", "cancel_requested"}]
-    return select(*columns, done.label("patches_done"))
+    return select(*(column for column in job.c if column.name not in _UNTOLD), done.label("patches_done"))
 
 
 def _record(row: Row[Any]) -> JobRecord:
     fields = dict(row._mapping)  # noqa: SLF001 - the documented way to a row's names
-    fields["state"] = JobState(fields["state"])
+    fields["state"], fields["lane"] = JobState(fields["state"]), Lane(fields["lane"])
     fields["outputs"] = tuple(Output(**output) for output in fields["outputs"])
     return JobRecord(**fields)

@@ -6,10 +6,10 @@ from models.domain.errors import ErrorCode
 from worker.ledger import transitions
 from worker.ledger.clock import NOW
 from worker.ledger.database import Database
-from worker.ledger.records import JobState, Lease, ReapReport, ShardState
+from worker.ledger.failures import count_crash
+from worker.ledger.records import Lease, ReapReport, ShardState
 from worker.ledger.schema import shard
 
-CRASHES = 3  # so many workers die on a shard before it is taken for the cause
 _AT_ONCE = 1000
 
 _RAN_OUT = (shard.c.state == ShardState.LEASED) & (shard.c.lease_until < NOW)
@@ -23,7 +23,7 @@ def reap(db: Database) -> ReapReport:
     with db.read() as connection:
         query = select(*transitions.LEASE_COLUMNS).where(_RAN_OUT)
         rows = connection.execute(query.order_by(shard.c.lease_until).limit(_AT_ONCE)).all()
-    ends = [_expire(db, Lease(*row)) for row in rows]
+    ends = [_expire(db, Lease(*tuple(row))) for row in rows]
     return ReapReport(
         expired=sum(end is not None for end in ends),
         quarantined=sum(end == ShardState.QUARANTINED for end in ends),
@@ -32,28 +32,22 @@ def reap(db: Database) -> ReapReport:
 
 def _expire(db: Database, lease: Lease) -> ShardState | None:
     """End one lease; return the shard's new state, or None if a heartbeat or another reaper came first."""
-    with db.write() as connection:
+    with db.write("reap") as connection:
         locked = transitions.lock_job(connection, lease.job_id)
-        crashes = connection.execute(
-            select(shard.c.crashes)
+        note = connection.execute(
+            select(shard.c.note)
             .where(shard.c.id == lease.shard_id, shard.c.epoch == lease.epoch, _RAN_OUT)
             .with_for_update()
         ).scalar_one_or_none()
-        if locked is None or crashes is None:
+        if locked is None or note is None:
             return None
-        state = ShardState.PENDING
-        if not locked.wanted:
-            state = ShardState.CANCELLED
-        elif crashes + 1 >= CRASHES:
-            state = ShardState.QUARANTINED
-        transitions.end_lease(connection, lease, state, {"crashes": crashes + 1})
-        transitions.audit(connection, lease, "expired", ErrorCode.WORKER_LOST)
-        if state == ShardState.QUARANTINED:
-            message = (
-                f"{crashes + 1} workers died or hung on shard {lease.index} of this job; look at the last lines of "
-                "their logs, then reopen the job."
+        if locked.wanted:
+            state = count_crash(
+                connection, lease, "expired", ErrorCode.WORKER_LOST, f"{lease.owner}: {note or 'no heartbeat yet'}"
             )
-            transitions.end_job(connection, locked.id, JobState.QUARANTINED, ErrorCode.WORKER_LOST, message)
         else:
-            transitions.settle(connection, locked)
+            state = ShardState.CANCELLED
+            transitions.end_lease(connection, lease, state, {"crashes": shard.c.crashes + 1})
+            transitions.audit(connection, lease, "expired", ErrorCode.WORKER_LOST, note)
+        transitions.settle(connection, transitions.lock_leased_job(connection, lease))
         return state

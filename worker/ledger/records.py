@@ -1,12 +1,15 @@
 """What goes into the ledger and comes out of it: frozen values."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, tzinfo
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
 from models.domain.embedding import Output
 from models.domain.errors import LedgerError
+from models.domain.request import Lane
 
 ShardKind = Literal["embed", "publish"]
 
@@ -34,6 +37,68 @@ class ShardState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class QuietHours:
+    """The hours of a day in which a server is left to its other users.
+
+    Parameters
+    ----------
+    start, stop : time
+        The first moment of quiet and the first one after it; the night between them if `stop` is before `start`.
+    zone : tzinfo
+        Of both.
+    """
+
+    start: time
+    stop: time
+    zone: tzinfo = UTC
+
+    def contains(self, seconds: float) -> bool:
+        """Whether a moment (seconds since 1970) is in them."""
+        now = datetime.fromtimestamp(seconds, self.zone).time()
+        if self.start <= self.stop:
+            return self.start <= now < self.stop
+        return now >= self.start or now < self.stop
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRules:
+    """How the whole fleet treats one server.
+
+    Parameters
+    ----------
+    workers : int or None
+        Shards that are worked on at the same time; None: as many as there are workers.
+    requests_per_s : float or None
+        Of all workers together; None: no limit.
+    quiet : QuietHours or None
+        When no backfill reads from it.
+    """
+
+    workers: int | None = None
+    requests_per_s: float | None = None
+    quiet: QuietHours | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the ledger goes by; the same for all workers of a fleet.
+
+    Parameters
+    ----------
+    lease_s : float
+        Seconds without a heartbeat after which a worker is taken for dead.
+    patience_s : float
+        Seconds that a shard waits for an endpoint that answers nobody, before its job fails.
+    endpoints : mapping of str to EndpointRules
+        By key of the endpoint; others have no limits.
+    """
+
+    lease_s: float = 60.0
+    patience_s: float = 7 * 86400.0
+    endpoints: Mapping[str, EndpointRules] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
     """A job to be queued.
 
@@ -45,25 +110,27 @@ class NewJob:
         `ResultKey.sha256` of what it will produce.
     encoder : str
         Name of the encoder.
-    priority : int
-        Higher comes first.
+    lane : Lane
     request : dict
         `EmbedRequest` as JSON.
     plan : bytes
-        The frozen list of patches; the ledger does not look into it.
+        The frozen list of patches; the ledger does not look into it, but verifies its digest.
     patches : int
     shards : tuple of (int, int)
         First patch and the one after the last, of each shard; together 0 to `patches` without a gap.
+    endpoint : str
+        Key of the server that the slide is read from; "" if it is none that the fleet is careful with.
     """
 
     key: str
     result_key: str
     encoder: str
-    priority: int
+    lane: Lane
     request: dict[str, Any]
     plan: bytes
     patches: int
     shards: tuple[tuple[int, int], ...]
+    endpoint: str = ""
 
     def __post_init__(self) -> None:
         edge = 0
@@ -83,7 +150,7 @@ class JobRecord:
     ----------
     id : str
         32 hexadecimal digits.
-    key, result_key, encoder, priority, request, patches
+    key, result_key, encoder, lane, request, patches
         As submitted; see `NewJob`.
     state : JobState
     patches_done : int
@@ -103,7 +170,7 @@ class JobRecord:
     result_key: str
     encoder: str
     state: JobState
-    priority: int
+    lane: Lane
     request: dict[str, Any]
     patches: int
     patches_done: int
@@ -141,6 +208,8 @@ class Lease:
         Who claimed it.
     dispatch_no : int
         Number of the doorbell that was rung last; 0 if none was.
+    endpoint : str
+        As in `NewJob`.
     """
 
     shard_id: str
@@ -152,6 +221,40 @@ class Lease:
     epoch: int
     owner: str
     dispatch_no: int
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One line of a shard's history.
+
+    Parameters
+    ----------
+    shard : int
+        0-based index of the shard in its job.
+    kind : {"embed", "publish"}
+    epoch : int
+    owner : str
+        Host, process and a number of the worker's own.
+    event : {"claimed", "completed", "released", "failed", "deferred", "crashed", "expired"}
+        A failure uses an attempt, a deferral (the server answers nobody) does not; a crash is a bug or a hang that
+        the worker itself noted, an expiry the silence of one that died.
+    code : str
+        Of the error, if there was one.
+    detail : str
+        What is known of it: where the worker was, or the error's message.
+    at : float
+        Seconds since 1970.
+    """
+
+    shard: int
+    kind: ShardKind
+    epoch: int
+    owner: str
+    event: str
+    code: str
+    detail: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +286,7 @@ class Doorbell:
     shard_id: str
     dispatch_no: int
     kind: ShardKind
+    lane: Lane
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,9 +37,11 @@ job = Table(
     Column("result_key", Text, nullable=False),
     Column("encoder", Text, nullable=False),
     Column("state", String(16), nullable=False),
-    Column("priority", Integer, nullable=False),
+    Column("lane", String(16), nullable=False, server_default="standard"),
+    Column("endpoint", Text, nullable=False, server_default=""),
     Column("request", JSON, nullable=False),
     Column("plan", LargeBinary, nullable=False),
+    Column("plan_sha256", String(64), nullable=False, server_default=""),
     Column("patches", Integer, nullable=False),
     Column("holes", Integer, nullable=False, server_default="0"),
     Column("cancel_requested", Boolean, nullable=False),
@@ -61,16 +63,20 @@ shard = Table(
     Column("start", Integer, nullable=False),
     Column("stop", Integer, nullable=False),
     Column("state", String(16), nullable=False),
-    # Copies of minus the job's priority and of its serial: one ascending index gives the order of claims.
+    # Copies of its endpoint, of the rank of its lane, and of its serial: one index gives the order of claims.
+    Column("endpoint", Text, nullable=False, server_default=""),
     Column("rank", Integer, nullable=False),
     Column("turn", Integer, nullable=False),
     # The lease.
     Column("epoch", Integer, nullable=False),
     Column("owner", Text, nullable=False),
     Column("lease_until", Double),
+    Column("claimed_at", Double),
+    Column("note", Text, nullable=False, server_default=""),  # where its worker was at the last heartbeat
     Column("patches_done", Integer, nullable=False),
-    # Retries.
+    # Retries; and since when it waits for an endpoint that answers nobody.
     Column("not_before", Double, nullable=False),
+    Column("deferred_at", Double),
     Column("attempts", Integer, nullable=False),
     Column("crashes", Integer, nullable=False),
     # The outbox: which doorbell was rung last, and when.
@@ -79,8 +85,9 @@ shard = Table(
     Column("updated_at", Double, nullable=False),
     # Also what makes a second publish shard impossible: its index is the number of embed shards.
     UniqueConstraint("job_id", "idx"),
-    Index("ix_shard_claim", "state", "rank", "turn", "idx"),
+    Index("ix_shard_claim", "state", "endpoint", "rank", "turn", "idx"),
     Index("ix_shard_lease", "state", "lease_until"),
+    Index("ix_shard_rung", "state", "rung_at"),
 )
 
 checkpoint = Table(
@@ -104,6 +111,22 @@ attempt = Table(  # append-only: who had which shard, and how it ended
     Column("owner", Text, nullable=False),
     Column("event", String(16), nullable=False),
     Column("code", Text, nullable=False),
+    Column("detail", Text, nullable=False, server_default=""),
     Column("at", Double, nullable=False),
     Index("ix_attempt_shard_id", "shard_id"),
+)
+
+endpoint = Table(  # what the fleet knows of a server: its breaker, its token bucket
+    "endpoint",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("state", String(8), nullable=False),  # closed, open, denied
+    Column("code", Text, nullable=False),  # of the error that opened it
+    Column("outcomes", String(20), nullable=False),  # of the last calls, the newest last: "." good, "x" bad
+    Column("trips", Integer, nullable=False),  # how often in a row it opened
+    Column("open_until", Double, nullable=False),
+    Column("probe_until", Double, nullable=False),  # while it is half open, one shard tries
+    Column("succeeded_at", Double, nullable=False),
+    Column("tokens", Double, nullable=False),
+    Column("tokens_at", Double, nullable=False),
 )

@@ -1,21 +1,25 @@
 """The shards of the ledger: leased to one worker at a time, completed, retried, given up."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 
 from models.domain.embedding import Output
 from models.domain.errors import Interrupted, LedgerError, ResultCorrupt, SlidewireError
+from models.domain.request import Lane
 from worker.ledger import transitions
-from worker.ledger.backoff import ATTEMPTS, delay_s
+from worker.ledger.backoff import ATTEMPTS
+from worker.ledger.claim import Wanted, claim, due
 from worker.ledger.clock import NOW
 from worker.ledger.database import Database
+from worker.ledger.failures import Failed, count_failure
 from worker.ledger.reaper import reap
-from worker.ledger.records import Doorbell, Heartbeat, JobState, Lease, ReapReport, ShardState
+from worker.ledger.records import Doorbell, Heartbeat, JobState, Lease, ReapReport, Rules, ShardState
 from worker.ledger.schema import job, shard
 
 _RING_AGAIN_S = 300.0  # a doorbell nobody answered for so long is taken for lost
+_LANES = {lane.rank: lane for lane in Lane}
 
 
 class Shards:
@@ -26,53 +30,35 @@ class Shards:
     Parameters
     ----------
     db : Database
-    lease_s : float
-        Seconds without a heartbeat after which a worker is taken for dead.
+    rules : Rules
     """
 
-    def __init__(self, db: Database, lease_s: float = 60.0) -> None:
+    def __init__(self, db: Database, rules: Rules) -> None:
         self._db = db
-        self._lease_s = lease_s
+        self._rules = rules
 
-    def claim(self, owner: str, job_id: str | None = None, shard_id: str | None = None) -> Lease | None:
-        """Lease the next shard that is due: by priority, then age of the job, then index; None if there is none.
+    def claim(self, owner: str, job_id: str | None = None, lanes: Collection[Lane] = tuple(Lane)) -> Lease | None:
+        """Lease the next shard that is due: by lane, then age of the job, then index; None if there is none.
 
         Parameters
         ----------
         owner : str
             Name of the worker, for the audit.
-        job_id, shard_id : str or None
-            Only of this job; only this shard (the one a doorbell named).
+        job_id : str or None
+            Only of this job, whatever the endpoint's limits are: somebody waits for it.
+        lanes : collection of Lane
+            Only of these.
         """
-        due = _due(job_id).limit(1).with_for_update(skip_locked=True)
-        if shard_id is not None:
-            due = due.where(shard.c.id == shard_id)
-        with self._db.write() as connection:
-            found = connection.execute(due).scalar_one_or_none()
-            if found is None:
-                return None
-            row = connection.execute(
-                update(shard)
-                .where(shard.c.id == found)
-                .values(
-                    state=ShardState.LEASED,
-                    epoch=shard.c.epoch + 1,
-                    owner=owner,
-                    lease_until=NOW + self._lease_s,
-                    updated_at=NOW,
-                )
-                .returning(*transitions.LEASE_COLUMNS)
-            ).one()
-            lease = Lease(*row)
-            transitions.start_job(connection, lease.job_id)
-            transitions.audit(connection, lease, "claimed")
-            return lease
+        with self._db.write("claim") as connection:
+            return claim(connection, Wanted(owner, job_id, frozenset(lanes)), self._rules)
 
-    def heartbeat(self, lease: Lease, patches_done: int) -> Heartbeat:
-        """Renew the lease and say how many of its patches are embedded; learn whether to stop."""
+    def heartbeat(self, lease: Lease, patches_done: int, note: str = "") -> Heartbeat:
+        """Renew the lease, say how many of its patches are embedded and where the worker is; learn whether to stop."""
         done = min(max(patches_done, 0), lease.stop - lease.start)
-        with self._db.write() as connection:
-            values = {"lease_until": NOW + self._lease_s, "patches_done": done}
+        with self._db.write("heartbeat") as connection:
+            values = {"lease_until": NOW + self._rules.lease_s, "patches_done": done}
+            if note:
+                values["note"] = transitions.one_line(note)
             transitions.update_leased(connection, lease, values)
             row = connection.execute(select(job.c.state, job.c.cancel_requested).where(job.c.id == lease.job_id)).one()
         return Heartbeat(row.cancel_requested or row.state not in transitions.OPEN_JOBS)
@@ -80,16 +66,17 @@ class Shards:
     def complete(self, lease: Lease) -> None:
         """End an embed shard; the last one of a job brings its publish shard into being."""
         _expect(lease, "embed")
-        with self._db.write() as connection:
+        with self._db.write("complete") as connection:
             locked = transitions.lock_leased_job(connection, lease)
-            transitions.end_lease(connection, lease, ShardState.DONE, {"patches_done": lease.stop - lease.start})
+            values: dict[str, object] = {"patches_done": lease.stop - lease.start, "deferred_at": None}
+            transitions.end_lease(connection, lease, ShardState.DONE, values)
             transitions.audit(connection, lease, "completed")
             transitions.settle(connection, locked)
 
     def publish(self, lease: Lease, outputs: Sequence[Output], holes: int = 0) -> None:
         """End the publish shard and with it the job: from here on its outputs can be seen, and its holes known."""
         _expect(lease, "publish")
-        with self._db.write() as connection:
+        with self._db.write("publish") as connection:
             transitions.lock_leased_job(connection, lease)
             transitions.end_lease(connection, lease, ShardState.DONE, {})
             transitions.audit(connection, lease, "completed")
@@ -97,27 +84,26 @@ class Shards:
             connection.execute(update(job).where(job.c.id == lease.job_id).values(outputs=stored, holes=holes))
             transitions.end_job(connection, lease.job_id, JobState.SUCCEEDED)
 
-    def fail(self, lease: Lease, error: SlidewireError) -> None:
-        """End the lease with an error.
+    def fail(self, lease: Lease, error: SlidewireError, detail: str = "") -> None:
+        """End the lease with an error; what follows from it says `worker.ledger.failures`.
 
-        One that is worth another try uses an attempt and puts the shard back for a while, twelve times; any other
-        ends the job. `Interrupted` is a release. In a job that is cancelled or has ended the error does not count.
+        `Interrupted` is a release. In a job that is cancelled or has ended the error does not count.
         """
         if isinstance(error, Interrupted):
             self.release(lease)
             return
-        with self._db.write() as connection:
+        with self._db.write("fail") as connection:
             locked = transitions.lock_leased_job(connection, lease)
-            transitions.audit(connection, lease, "failed", error.code)
             if locked.wanted:
-                _count_failure(connection, locked, lease, error)
+                count_failure(connection, Failed(lease, error, detail), self._rules.patience_s)
             else:
+                transitions.audit(connection, lease, "failed", error.code, detail or error.message)
                 transitions.end_lease(connection, lease, ShardState.CANCELLED, {})
                 transitions.settle(connection, locked)
 
     def release(self, lease: Lease) -> None:
         """Give the shard back at once, without using an attempt, as the worker stops or the job was cancelled."""
-        with self._db.write() as connection:
+        with self._db.write("release") as connection:
             locked = transitions.lock_leased_job(connection, lease)
             state = ShardState.PENDING if locked.wanted else ShardState.CANCELLED
             transitions.end_lease(connection, lease, state, {})
@@ -136,10 +122,11 @@ class Shards:
         """
         _expect(lease, "publish")
         error = ResultCorrupt("Checkpoints of the job were missing or damaged when it was to be published.")
-        with self._db.write() as connection:
+        with self._db.write("rewind") as connection:
             locked = transitions.lock_leased_job(connection, lease)
             transitions.audit(connection, lease, "failed", error.code)
-            attempts = transitions.attempts_of(connection, lease) + 1
+            used = select(shard.c.attempts).where(shard.c.id == lease.shard_id)
+            attempts = int(connection.execute(used).scalar_one()) + 1
             if not locked.wanted or attempts >= ATTEMPTS:
                 transitions.end_lease(connection, lease, ShardState.FAILED, {"attempts": attempts})
                 if locked.wanted:
@@ -158,13 +145,13 @@ class Shards:
     def doorbells(self, limit: int) -> tuple[Doorbell, ...]:
         """Return shards to announce: due, and never announced since they are pending, or five minutes ago."""
         quiet = shard.c.rung_at.is_(None) | (shard.c.rung_at < NOW - _RING_AGAIN_S)
-        query = _due(None).add_columns(shard.c.dispatch_no + 1, shard.c.kind).where(quiet).limit(limit)
+        query = due().add_columns(shard.c.dispatch_no + 1, shard.c.kind, shard.c.rank).where(quiet).limit(limit)
         with self._db.read() as connection:
-            return tuple(Doorbell(*row) for row in connection.execute(query))
+            return tuple(Doorbell(row[0], row[1], row[2], _LANES[row[3]]) for row in connection.execute(query))
 
     def rung(self, doorbell: Doorbell) -> None:
         """Note that a doorbell was sent; nothing happens if another process has noted it, too."""
-        with self._db.write() as connection:
+        with self._db.write("rung") as connection:
             connection.execute(
                 update(shard)
                 .where(shard.c.id == doorbell.shard_id, shard.c.dispatch_no == doorbell.dispatch_no - 1)
@@ -189,26 +176,6 @@ def _of(job_id: str | None) -> tuple[ColumnElement[bool], ...]:
     return () if job_id is None else (shard.c.job_id == job_id,)
 
 
-def _due(job_id: str | None) -> Select[str]:
-    return (
-        select(shard.c.id)
-        .where(shard.c.state == ShardState.PENDING, shard.c.not_before <= NOW, *_of(job_id))
-        .order_by(shard.c.rank, shard.c.turn, shard.c.idx)
-    )
-
-
 def _expect(lease: Lease, kind: str) -> None:
     if lease.kind != kind:
         raise LedgerError(f"The lease is for a shard to {lease.kind}, not to {kind}.")
-
-
-def _count_failure(connection: Connection, locked: transitions.LockedJob, lease: Lease, error: SlidewireError) -> None:
-    attempts = transitions.attempts_of(connection, lease) + 1
-    if error.retryable and attempts < ATTEMPTS:
-        wait_s = delay_s(attempts, error.retry_after_s)
-        values: dict[str, object] = {"attempts": attempts, "not_before": NOW + wait_s}
-        transitions.end_lease(connection, lease, ShardState.PENDING, values)
-        return
-    transitions.end_lease(connection, lease, ShardState.FAILED, {"attempts": attempts})
-    message = f"Given up after {attempts} attempts: {error.message}" if error.retryable else error.message
-    transitions.end_job(connection, locked.id, JobState.FAILED, error.code, message)

@@ -12,6 +12,7 @@ from uuid import uuid4
 from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 
 from models.domain.errors import LeaseLost
+from models.domain.request import Lane
 from worker.ledger.clock import NOW
 from worker.ledger.records import JobState, Lease, ShardState
 from worker.ledger.schema import attempt, checkpoint, job, shard
@@ -21,7 +22,7 @@ OPEN_SHARDS = (ShardState.PENDING, ShardState.LEASED)
 
 LEASE_COLUMNS = (
     shard.c.id, shard.c.job_id, shard.c.kind, shard.c.idx, shard.c.start, shard.c.stop, shard.c.epoch, shard.c.owner,
-    shard.c.dispatch_no,
+    shard.c.dispatch_no, shard.c.endpoint,
 )  # fmt: skip
 """A row of these, in the order of `Lease`."""
 
@@ -32,7 +33,8 @@ class LockedJob:
 
     id: str
     serial: int
-    priority: int
+    lane: Lane
+    endpoint: str
     state: JobState
     cancel_requested: bool
 
@@ -45,13 +47,13 @@ class LockedJob:
 def lock_job(connection: Connection, job_id: str) -> LockedJob | None:
     """Lock the job's row; None if there is no such job."""
     row = connection.execute(
-        select(job.c.id, job.c.serial, job.c.priority, job.c.state, job.c.cancel_requested)
+        select(job.c.id, job.c.serial, job.c.lane, job.c.endpoint, job.c.state, job.c.cancel_requested)
         .where(job.c.id == job_id)
         .with_for_update(key_share=True)
     ).one_or_none()
     if row is None:
         return None
-    return LockedJob(row.id, row.serial, row.priority, JobState(row.state), row.cancel_requested)
+    return LockedJob(row.id, row.serial, Lane(row.lane), row.endpoint, JobState(row.state), row.cancel_requested)
 
 
 def lock_leased_job(connection: Connection, lease: Lease) -> LockedJob:
@@ -97,28 +99,23 @@ def end_lease(connection: Connection, lease: Lease, state: ShardState, values: d
     update_leased(connection, lease, given_back | values)
 
 
-def attempts_of(connection: Connection, lease: Lease) -> int:
-    """Return how many attempts the shard has used."""
-    return int(connection.execute(select(shard.c.attempts).where(shard.c.id == lease.shard_id)).scalar_one())
-
-
-def audit(connection: Connection, lease: Lease, event: str, code: str = "") -> None:
+def audit(connection: Connection, lease: Lease, event: str, code: str = "", detail: str = "") -> None:
     """Append to the history of the shard."""
     connection.execute(
         insert(attempt).values(
-            shard_id=lease.shard_id, epoch=lease.epoch, owner=lease.owner, event=event, code=code, at=NOW
+            shard_id=lease.shard_id, epoch=lease.epoch, owner=lease.owner, event=event, code=code,
+            detail=one_line(detail), at=NOW,
         )
-    )
+    )  # fmt: skip
 
 
-def insert_shards(
-    connection: Connection, locked: LockedJob, kind: str, first_index: int, ranges: Sequence[tuple[int, int]]
-) -> None:
-    """Insert pending shards of one kind."""
+def insert_shards(connection: Connection, locked: LockedJob, kind: str, ranges: Sequence[tuple[int, int]]) -> None:
+    """Insert pending shards of one kind behind those that the job has."""
+    first_index = _count(connection, shard.c.job_id == locked.id)
     fresh = {
-        "job_id": locked.id, "kind": kind, "state": ShardState.PENDING, "rank": -locked.priority,
+        "job_id": locked.id, "kind": kind, "state": ShardState.PENDING, "rank": locked.lane.rank,
         "turn": locked.serial, "epoch": 0, "owner": "", "lease_until": None, "patches_done": 0,
-        "not_before": 0.0, "attempts": 0, "crashes": 0, "dispatch_no": 0, "rung_at": None,
+        "not_before": 0.0, "attempts": 0, "crashes": 0, "dispatch_no": 0, "rung_at": None, "endpoint": locked.endpoint,
     }  # fmt: skip
     rows = [
         fresh | {"id": uuid4().hex, "idx": first_index + offset, "start": start, "stop": stop}
@@ -216,7 +213,7 @@ def _ready_publish(connection: Connection, locked: LockedJob) -> None:
         update(shard).where(of_job, shard.c.kind == "publish", waiting).values(**_PENDING, not_before=0.0)
     ).rowcount
     if not woken and not _count(connection, of_job, shard.c.kind == "publish"):
-        insert_shards(connection, locked, "publish", _count(connection, of_job), [(0, 0)])
+        insert_shards(connection, locked, "publish", [(0, 0)])
 
 
 def _count(connection: Connection, *conditions: ColumnElement[bool]) -> int:

@@ -12,26 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select, update
 
-from worker.ledger import JobRecord, Lease, Ledger, NewJob
+from worker.ledger import JobRecord, Lane, Lease, Ledger, NewJob
 from worker.ledger.schema import attempt, shard
 
 ROOT = Path(__file__).parents[4]
 
 
-def new_job(key: str = "job", shards: int = 2, priority: int = 0) -> NewJob:
+def new_job(key: str = "job", shards: int = 2, lane: Lane = Lane.STANDARD, endpoint: str = "") -> NewJob:
     """Return a job of `shards` shards of ten patches each."""
     ranges = tuple((10 * index, 10 * index + 10) for index in range(shards))
-    return NewJob(key, f"result-{key}", "pixel-grid", priority, {"key": key}, b"plan", 10 * shards, ranges)
+    return NewJob(key, f"result-{key}", "pixel-grid", lane, {"key": key}, b"plan", 10 * shards, ranges, endpoint)
 
 
-def submit(ledger: Ledger, key: str = "job", shards: int = 2, priority: int = 0) -> JobRecord:
+def submit(
+    ledger: Ledger, key: str = "job", shards: int = 2, lane: Lane = Lane.STANDARD, endpoint: str = ""
+) -> JobRecord:
     """Queue such a job."""
-    return ledger.jobs.submit(new_job(key, shards, priority)).job
+    return ledger.jobs.submit(new_job(key, shards, lane, endpoint)).job
 
 
-def claim(ledger: Ledger, **which: str) -> Lease:
-    """Lease the next shard; it must be there."""
-    lease = ledger.shards.claim("worker", **which)
+def claim(ledger: Ledger, job_id: str | None = None) -> Lease:
+    """Lease the next shard, of one job if that is given; it must be there."""
+    lease = ledger.shards.claim("worker", job_id)
     assert lease is not None
     return lease
 

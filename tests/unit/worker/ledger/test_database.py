@@ -59,21 +59,21 @@ def test_a_transaction_that_raises_writes_nothing(ledger: Ledger) -> None:
 
     def write_and_raise() -> None:
         with ledger._db.write() as connection:
-            connection.execute(text("UPDATE job SET priority = 7"))
+            connection.execute(text("UPDATE job SET holes = 7"))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         write_and_raise()
-    assert ledger.jobs.list(1)[0].priority == 0
+    assert ledger.jobs.list(1)[0].holes == 0
 
 
 def test_a_reader_does_not_wait_for_a_writer(ledger: Ledger) -> None:
     """While a write is open, readers see the state before it."""
     submit(ledger)
     with ledger._db.write() as connection:
-        connection.execute(text("UPDATE job SET priority = 7"))
-        assert ledger.jobs.list(1)[0].priority == 0
-    assert ledger.jobs.list(1)[0].priority == 7
+        connection.execute(text("UPDATE job SET holes = 7"))
+        assert ledger.jobs.list(1)[0].holes == 0
+    assert ledger.jobs.list(1)[0].holes == 7
 
 
 def test_the_clock_is_in_seconds_since_1970_and_moves_inside_a_transaction(ledger: Ledger) -> None:

@@ -5,7 +5,7 @@ import pytest
 from models.domain.embedding import Output
 from models.domain.errors import FrameMissing, JobNotFound, LeaseLost, LedgerError
 from tests.unit.worker.ledger.sample import claim, finish, new_job, run_out, shard_rows, submit, together
-from worker.ledger import JobState, Ledger, NewJob
+from worker.ledger import JobState, Lane, Ledger, NewJob
 from worker.ledger.schema import job as job_table
 
 _OUTPUT = Output("parquet", "/results/1.parquet", "ab" * 32)
@@ -13,10 +13,10 @@ _OUTPUT = Output("parquet", "/results/1.parquet", "ab" * 32)
 
 def test_a_submission_is_answered_with_the_job(ledger: Ledger) -> None:
     """What was submitted is on record, queued, with nothing done."""
-    submission = ledger.jobs.submit(new_job("a", shards=3, priority=4))
+    submission = ledger.jobs.submit(new_job("a", shards=3, lane=Lane.BACKFILL))
     job = submission.job
     assert submission.created
-    assert (job.key, job.result_key, job.encoder, job.priority) == ("a", "result-a", "pixel-grid", 4)
+    assert (job.key, job.result_key, job.encoder, job.lane) == ("a", "result-a", "pixel-grid", "backfill")
     assert (job.state, job.request, job.patches, job.patches_done) == (JobState.QUEUED, {"key": "a"}, 30, 0)
     assert (job.error_code, job.error_message, job.outputs) == ("", "", ())
     assert ledger.jobs.get(job.id) == job
@@ -26,9 +26,45 @@ def test_a_submission_is_answered_with_the_job(ledger: Ledger) -> None:
 def test_submitting_again_finds_the_same_job(ledger: Ledger) -> None:
     """The same key gives the same job and no more shards."""
     first = ledger.jobs.submit(new_job())
-    again = ledger.jobs.submit(new_job(priority=9))
+    again = ledger.jobs.submit(new_job(lane=Lane.BACKFILL))
     assert (again.created, again.job) == (False, first.job)
     assert ledger.shards.remaining() == 2
+
+
+def test_a_job_moves_to_an_earlier_lane_and_never_to_a_later_one(ledger: Ledger) -> None:
+    """Somebody who asks for a slide of the backfill gets it first; the backfill does not push it back."""
+    submit(ledger, "a")
+    slow = submit(ledger, "b", lane=Lane.BACKFILL)
+    assert submit(ledger, "b", lane=Lane.INTERACTIVE).lane == Lane.INTERACTIVE
+    assert submit(ledger, "b", lane=Lane.STANDARD).lane == Lane.INTERACTIVE
+    assert claim(ledger).job_id == slow.id
+
+
+def test_a_damaged_plan_is_noticed(ledger: Ledger) -> None:
+    """Its digest was taken at submission."""
+    job = submit(ledger)
+    with ledger._db.write() as connection:
+        connection.execute(job_table.update().values(plan=b"plaN"))
+    with pytest.raises(LedgerError, match="damaged"):
+        ledger.jobs.plan(job.id)
+
+
+def test_a_job_has_a_history(ledger: Ledger) -> None:
+    """Who had which shard, how it ended and where it was then, in order."""
+    job = submit(ledger, shards=1)
+    lease = claim(ledger)
+    ledger.shards.heartbeat(lease, 3, "embedding, 3 of 10 patches")
+    run_out(ledger, lease)
+    ledger.shards.reap()
+    ledger.shards.fail(claim(ledger), FrameMissing("A frame\nis missing."))
+    history = ledger.jobs.history(job.id[:8])
+    assert [(one.shard, one.epoch, one.event, one.code) for one in history] == [
+        (0, 1, "claimed", ""), (0, 1, "expired", "WORKER_LOST"),
+        (0, 2, "claimed", ""), (0, 2, "failed", "FRAME_MISSING"),
+    ]  # fmt: skip
+    assert history[1].detail == "worker: embedding, 3 of 10 patches"
+    assert history[3].detail == "A frame is missing."
+    assert [one.at for one in history] == sorted(one.at for one in history)
 
 
 def test_the_same_job_submitted_at_once_is_queued_once(ledger: Ledger) -> None:
@@ -75,7 +111,7 @@ def test_an_ambiguous_or_unknown_id_is_an_error(ledger: Ledger) -> None:
     for suffix in "12":
         job = submit(ledger, suffix)
         with ledger._db.write() as connection:
-            connection.execute(job_table.update().where(job_table.c.key == suffix).values(priority=1))
+            connection.execute(job_table.update().where(job_table.c.key == suffix).values(patches=1))
             connection.exec_driver_sql("UPDATE shard SET state = 'done'")
             connection.exec_driver_sql(f"DELETE FROM shard WHERE job_id = '{job.id}'")
             connection.execute(job_table.update().where(job_table.c.key == suffix).values(id="ab" * 15 + "0" + suffix))

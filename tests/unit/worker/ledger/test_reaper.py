@@ -1,7 +1,7 @@
 """worker.ledger.reaper."""
 
 from tests.unit.worker.ledger.sample import claim, events, finish, run_out, shard_rows, submit, together
-from worker.ledger import JobState, Ledger, ReapReport
+from worker.ledger import JobState, Ledger, ReapReport, Rules
 
 
 def test_a_lease_that_holds_is_left_alone(ledger: Ledger) -> None:
@@ -13,7 +13,7 @@ def test_a_lease_that_holds_is_left_alone(ledger: Ledger) -> None:
 
 def test_a_short_lease_runs_out_by_the_database_clock(ledger: Ledger) -> None:
     """A lease of no length is over as soon as the clock moves."""
-    ledger.shards._lease_s = 0.0
+    ledger.shards._rules = Rules(lease_s=0.0)
     submit(ledger, shards=1)
     claim(ledger)
     while not ledger.shards.reap().expired:
@@ -43,7 +43,8 @@ def test_the_third_crash_quarantines_the_job(ledger: Ledger) -> None:
         assert ledger.shards.reap() == ReapReport(expired=1, quarantined=int(crash == 2))
     ended = ledger.jobs.get(poison.id)
     assert (ended.state, ended.error_code) == (JobState.QUARANTINED, "WORKER_LOST")
-    assert "shard 0" in ended.error_message
+    assert "Shard 0 of this job brought down 3 workers" in ended.error_message
+    assert "worker: no heartbeat" in ended.error_message
     assert [row.state for row in shard_rows(ledger, poison.id)] == ["quarantined", "cancelled"]
     assert claim(ledger).job_id == other.id
 

@@ -33,7 +33,7 @@ from tests.unit.worker.ledger.sample import (
     submit,
     together,
 )
-from worker.ledger import JobState, Lease, Ledger
+from worker.ledger import JobState, Lane, Lease, Ledger
 from worker.ledger.schema import shard
 
 _DRAIN = """
@@ -49,6 +49,7 @@ with Ledger(sys.argv[1], Path(sys.argv[2])) as ledger:
             ledger.shards.publish(lease, ())
 """
 
+_QUEUED = (("z", Lane.BACKFILL), ("a", Lane.STANDARD), ("b", Lane.INTERACTIVE), ("c", Lane.STANDARD))
 _WRITES: dict[str, Callable[[Ledger, Lease], object]] = {
     "heartbeat": lambda ledger, lease: ledger.shards.heartbeat(lease, 1),
     "complete": lambda ledger, lease: ledger.shards.complete(lease),
@@ -69,26 +70,26 @@ def test_a_claim_says_what_to_do(ledger: Ledger) -> None:
     assert events(ledger, lease.shard_id) == [(1, "claimed", "")]
 
 
-def test_shards_are_claimed_by_priority_then_age_then_index(ledger: Ledger) -> None:
+def test_shards_are_claimed_by_lane_then_age_then_index(ledger: Ledger) -> None:
     """The urgent job first, then the older one, each from its first shard on."""
-    keys = {submit(ledger, key, priority=priority).id: key for key, priority in (("a", 0), ("b", 5), ("c", 0))}
-    leases = [claim(ledger) for _ in range(6)]
+    keys = {submit(ledger, key, lane=lane).id: key for key, lane in _QUEUED}
+    leases = [claim(ledger) for _ in range(8)]
     assert [(keys[lease.job_id], lease.index) for lease in leases] == [
-        ("b", 0), ("b", 1), ("a", 0), ("a", 1), ("c", 0), ("c", 1),
+        ("b", 0), ("b", 1), ("a", 0), ("a", 1), ("c", 0), ("c", 1), ("z", 0), ("z", 1),
     ]  # fmt: skip
     assert ledger.shards.claim("worker") is None
 
 
-def test_a_claim_can_be_for_one_job_or_one_shard(ledger: Ledger) -> None:
-    """What a doorbell named is given once; another job's shards are left alone."""
+def test_a_claim_can_be_for_one_job_or_some_lanes(ledger: Ledger) -> None:
+    """Another job's shards, and those of other lanes, are left alone."""
     submit(ledger, "a")
-    second = submit(ledger, "b")
-    wanted = shard_rows(ledger, second.id)[1].id
-    assert claim(ledger, shard_id=wanted).index == 1
-    assert ledger.shards.claim("worker", shard_id=wanted) is None
-    assert claim(ledger, job_id=second.id).index == 0
-    assert ledger.shards.claim("worker", job_id=second.id) is None
-    assert ledger.shards.claim("worker", shard_id="unknown") is None
+    second = submit(ledger, "b", shards=1, lane=Lane.BACKFILL)
+    assert ledger.shards.claim("worker", lanes=[Lane.INTERACTIVE]) is None
+    assert claim(ledger, second.id).job_id == second.id
+    assert ledger.shards.claim("worker", second.id) is None
+    lease = ledger.shards.claim("worker", lanes=[Lane.BACKFILL, Lane.STANDARD])
+    assert lease is not None
+    assert lease.job_id != second.id
 
 
 def test_threads_that_claim_at_once_get_different_shards(ledger: Ledger) -> None:
@@ -130,7 +131,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(ledger: Ledger, write: str,
     run_out(ledger, stale)
     ledger.shards.reap()
     if thief != "nobody":
-        claim(ledger, shard_id=stale.shard_id)
+        claim(ledger)
     before = shard_row(ledger, stale.shard_id)
     with pytest.raises(LeaseLost):
         _WRITES[write](ledger, stale)
@@ -219,15 +220,15 @@ def test_an_error_that_may_pass_is_tried_again_later(ledger: Ledger) -> None:
     job = submit(ledger)
     lease = claim(ledger)
     ledger.shards.fail(lease, EndpointFailed("The server answered 500."))
-    assert ledger.shards.claim("worker", shard_id=lease.shard_id) is None
     assert claim(ledger).index == 1
+    assert ledger.shards.claim("worker") is None
     wait_s = ledger.shards.next_due_s()
     assert wait_s is not None
     assert 4.0 < wait_s <= 10.0
     assert ledger.jobs.get(job.id).state == JobState.RUNNING
     assert events(ledger, lease.shard_id)[-1] == (1, "failed", "ENDPOINT_FAILED")
     make_due(ledger, lease.shard_id)
-    assert claim(ledger, shard_id=lease.shard_id).epoch == 2
+    assert claim(ledger).epoch == 2
 
 
 def test_a_server_that_names_a_time_is_left_alone_until_then(ledger: Ledger) -> None:
@@ -242,7 +243,7 @@ def test_the_twelfth_failure_is_the_last(ledger: Ledger) -> None:
     """Then the job fails, saying so."""
     job = submit(ledger)
     for _ in range(12):
-        lease = claim(ledger, shard_id=shard_rows(ledger, job.id)[0].id)
+        lease = claim(ledger)
         assert ledger.jobs.get(job.id).state == JobState.RUNNING
         ledger.shards.fail(lease, EndpointFailed("The server answered 500."))
         make_due(ledger, lease.shard_id)
@@ -321,7 +322,7 @@ def test_a_doorbell_is_rung_once_and_again_after_five_minutes(ledger: Ledger) ->
     """Lost messages are sent again, and a message noted by two processes counts once."""
     submit(ledger, shards=3)
     bells = ledger.shards.doorbells(2)
-    assert [(bell.dispatch_no, bell.kind) for bell in bells] == [(1, "embed")] * 2
+    assert [(bell.dispatch_no, bell.kind, bell.lane) for bell in bells] == [(1, "embed", Lane.STANDARD)] * 2
     for bell in bells:
         ledger.shards.rung(bell)
         ledger.shards.rung(bell)
@@ -330,7 +331,7 @@ def test_a_doorbell_is_rung_once_and_again_after_five_minutes(ledger: Ledger) ->
         connection.execute(shard.update().where(shard.c.id == bells[0].shard_id).values(rung_at=ledger._db.now - 301.0))
     again = ledger.shards.doorbells(9)[0]
     assert (again.shard_id, again.dispatch_no) == (bells[0].shard_id, 2)
-    assert claim(ledger, shard_id=bells[0].shard_id).dispatch_no == 1
+    assert claim(ledger).dispatch_no == 1
 
 
 def test_no_doorbell_for_a_shard_that_is_leased_or_waits(ledger: Ledger) -> None:
