@@ -17,6 +17,7 @@ from tests.services.ports import wait_until
 from tests.services.warm import WarmProcess
 
 PROGRAM = Path(sys.executable).parent / "slidewire"
+ROOT = Path(__file__).parents[2]
 _LIMIT_S = 120.0
 
 
@@ -138,12 +139,20 @@ class Slidewire:
         assert "Traceback" not in said.stderr, said
         return said
 
-    def start(self, *arguments: str) -> Running:
-        """Start a command that goes on; it is killed when the test ends."""
+    def start(self, *arguments: str, armed: Sequence[str] = ()) -> Running:
+        """Start a command that goes on; it is killed when the test ends.
+
+        Parameters
+        ----------
+        armed : sequence of str
+            What shall go wrong in its process: see `tests.services.armed`.
+        """
         log = self.folder / f"{arguments[0]}-{len(self._running)}.log"
+        command = [sys.executable, "-m", "tests.services.armed", *armed, "--"] if armed else [str(PROGRAM)]
+        variables = self.variables() | ({"PYTHONPATH": str(ROOT)} if armed else {})
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                [PROGRAM, *arguments], env=self.variables(), cwd=self.folder, stdin=subprocess.DEVNULL,
+                [*command, *arguments], env=variables, cwd=self.folder, stdin=subprocess.DEVNULL,
                 stdout=stream, stderr=subprocess.STDOUT,
             )  # fmt: skip
         running = Running(process, log)
