@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from typing import Any, Literal, Self
 
 from models.domain.errors import RequestError
@@ -16,19 +15,6 @@ TissueMethod = Literal["otsu", "ez-wsi", "mask", "regions"]
 DEFAULT_SPACING_UM = 0.5
 DEFAULT_PATCH_PX = 224
 DEFAULT_TISSUE_FRACTION = 0.1
-
-
-class Lane(StrEnum):
-    """How urgent a job is: a shard of a later lane is claimed only if none of an earlier one is due."""
-
-    INTERACTIVE = "interactive"
-    STANDARD = "standard"
-    BACKFILL = "backfill"
-
-    @property
-    def rank(self) -> int:
-        """Its place in the order of claims, ascending."""
-        return {"interactive": -10, "standard": 0, "backfill": 10}[self.value]
 
 
 @dataclass(frozen=True, slots=True)

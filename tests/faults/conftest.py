@@ -25,6 +25,8 @@ class Fault:
         The fault, and how it was injected.
     times : int
         How often.
+    outcome : str
+        What became of the jobs that were hit: "same bytes", or the state and code they end with.
     recovery_s : float or None
         From the fault to the work going on, or to the end of the job.
     """
@@ -34,6 +36,7 @@ class Fault:
     what: str = ""
     how: str = ""
     times: int = 0
+    outcome: str = "same bytes"
     recovery_s: float | None = None
     _since: float = field(default=0.0, repr=False)
 

@@ -2,19 +2,23 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.domain.errors import RequestError
+from models.domain.job import JobState
 from worker.cli.reply import job_object, print_json, reported
 
 if TYPE_CHECKING:
-    from worker.ledger import JobRecord, Ledger
+    from worker.ledger import Incident, JobRecord, Ledger
 
 app = typer.Typer(help="List jobs, show one, cancel it, try it again.", invoke_without_command=True)
 
 Id = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, or its first characters.")]
+_RETRIED = {JobState.FAILED, JobState.QUARANTINED, JobState.CANCELLED}
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 
@@ -34,7 +38,7 @@ def _ledger(as_json: bool) -> Iterator["Ledger"]:
 @app.callback()
 def jobs(
     context: typer.Context,
-    state: Annotated[str | None, typer.Option(help="Only queued, running, succeeded, failed, ...")] = None,
+    state: Annotated[JobState | None, typer.Option(help="Only these.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 50,
     json: Json = False,
 ) -> None:
@@ -54,12 +58,17 @@ def jobs(
 
 @app.command()
 def show(job: Id, json: Json = False) -> None:
-    """Show one job: state, progress, outputs, error.
+    """Show one job: state, progress, outputs, error, and what happened to its shards.
 
     Example: slidewire jobs show 3f2a
     """
     with _ledger(json) as ledger:
-        _one(ledger.jobs.get(job), as_json=json)
+        record, history = ledger.jobs.get(job), ledger.jobs.history(job)
+        if json:
+            print_json(_full(record) | {"history": [asdict(one) | {"at": _when(one.at)} for one in history]})
+        else:
+            _say(record)
+            _say_history(history)
 
 
 @app.command()
@@ -73,18 +82,37 @@ def cancel(job: Id, json: Json = False) -> None:
 
 
 @app.command()
-def retry(job: Id, json: Json = False) -> None:
-    """Queue a job again that failed or was cancelled; it goes on from its checkpoints.
+def retry(
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="Id of the job, or its first characters.")] = None,
+    state: Annotated[JobState | None, typer.Option(help="Instead of one job: all that are failed, ...")] = None,
+    code: Annotated[str | None, typer.Option(help="Of those, only the ones that ended with this error.")] = None,
+    json: Json = False,
+) -> None:
+    """Queue jobs again that failed, were quarantined or cancelled; they go on from their checkpoints.
 
     Example: slidewire jobs retry 3f2a
+
+    Example: slidewire jobs retry --state failed --code ENDPOINT_UNREACHABLE
     """
     with _ledger(json) as ledger:
-        _one(ledger.jobs.reopen(job), as_json=json)
+        if (job is None) == (state is None):
+            raise RequestError("Name one job, or give --state.")
+        if job is not None:
+            _one(ledger.jobs.reopen(job), as_json=json)
+            return
+        if state not in _RETRIED:
+            raise RequestError(f"Jobs that are {state} cannot be tried again; failed, quarantined, cancelled ones can.")
+        found = [ledger.jobs.reopen(each) for each in ledger.jobs.ended(state, code)]
+        if json:
+            print_json([_full(each) for each in found])
+        else:
+            typer.echo(f"{len(found)} jobs queued again.")
 
 
 def _full(job: "JobRecord") -> dict[str, Any]:
     return {
         **job_object(job),
+        "lane": str(job.lane),
         "patches_done": job.patches_done,
         "created_at": _when(job.created_at),
         "updated_at": _when(job.updated_at),
@@ -112,10 +140,22 @@ def _table(found: Sequence["JobRecord"]) -> None:
 def _one(job: "JobRecord", *, as_json: bool) -> None:
     if as_json:
         print_json(_full(job))
-        return
+    else:
+        _say(job)
+
+
+def _say(job: "JobRecord") -> None:
     for name, value in _full(job).items():
         if name == "outputs":
             for output in value:
                 typer.echo(f"{output['kind']:<12} {output['uri']}")
         else:
             typer.echo(f"{name:<12} {value['code'] + ': ' + value['message'] if name == 'error' else value}")
+
+
+def _say_history(history: Sequence["Incident"]) -> None:
+    """Say what went otherwise than claimed and completed; most jobs have nothing to say here."""
+    for one in history:
+        if one.event not in {"claimed", "completed"}:
+            code = f" {one.code}" if one.code else ""
+            typer.echo(f"{_when(one.at)}  {one.kind} shard {one.shard}: {one.event}{code}: {one.detail or one.owner}")

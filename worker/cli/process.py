@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from models.domain.request import Lane
+from models.domain.job import Lane
 from worker.cli.reply import reported
 
 Drain = Annotated[bool, typer.Option("--drain", help="Leave when nothing is left to do.")]

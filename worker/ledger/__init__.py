@@ -7,7 +7,7 @@ computed. Nothing else knows the database.
 from pathlib import Path
 from typing import Self
 
-from models.domain.request import Lane
+from models.domain.job import JobState, Lane
 from worker.ledger.checkpoints import Checkpoints
 from worker.ledger.database import Database
 from worker.ledger.jobs import Jobs
@@ -18,7 +18,6 @@ from worker.ledger.records import (
     Heartbeat,
     Incident,
     JobRecord,
-    JobState,
     Lease,
     NewJob,
     QuietHours,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Select, select, update
 
-from models.domain.request import Lane
+from models.domain.job import Lane
 from worker.ledger import transitions
 from worker.ledger.clock import NOW
 from worker.ledger.records import Lease, Rules, ShardState

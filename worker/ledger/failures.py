@@ -22,10 +22,11 @@ from models.domain.errors import (
     WorkerLost,
     WorkFailed,
 )
+from models.domain.job import JobState
 from worker.ledger import endpoints, transitions
 from worker.ledger.backoff import ATTEMPTS, delay_s
 from worker.ledger.clock import NOW
-from worker.ledger.records import JobState, Lease, ShardState
+from worker.ledger.records import Lease, ShardState
 from worker.ledger.schema import shard
 
 CRASHES = 3  # so many workers die on a shard before it is taken for the cause

@@ -10,11 +10,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from models.domain.embedding import Output
 from models.domain.errors import JobNotFound, LedgerError
-from models.domain.request import Lane
+from models.domain.job import JobState, Lane
 from worker.ledger import transitions
 from worker.ledger.clock import NOW
 from worker.ledger.database import Database
-from worker.ledger.records import Incident, JobRecord, JobState, NewJob, Submission
+from worker.ledger.records import Incident, JobRecord, NewJob, Submission
 from worker.ledger.schema import attempt, job, shard
 
 _ID_LENGTH = 32
@@ -69,6 +69,14 @@ class Jobs:
             query = query.where(job.c.state == state)
         with self._db.read() as connection:
             return tuple(_record(row) for row in connection.execute(query))
+
+    def ended(self, state: JobState, code: str | None = None) -> tuple[str, ...]:
+        """Return the ids of the jobs in a state, only those with an error code if one is given, oldest first."""
+        query = select(job.c.id).where(job.c.state == state).order_by(job.c.serial)
+        if code is not None:
+            query = query.where(job.c.error_code == code)
+        with self._db.read() as connection:
+            return tuple(connection.execute(query).scalars())
 
     def plan(self, job_id: str) -> bytes:
         """Return the frozen plan of a job (id or unique prefix; JobNotFound otherwise).

@@ -9,20 +9,9 @@ from typing import Any, Literal
 
 from models.domain.embedding import Output
 from models.domain.errors import LedgerError
-from models.domain.request import Lane
+from models.domain.job import JobState, Lane
 
 ShardKind = Literal["embed", "publish"]
-
-
-class JobState(StrEnum):
-    """Where a job stands; the last four are final, until somebody reopens it."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    QUARANTINED = "quarantined"
-    CANCELLED = "cancelled"
 
 
 class ShardState(StrEnum):

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, func, select, update
 
 from models.domain.embedding import Output
 from models.domain.errors import Interrupted, LedgerError, ResultCorrupt, SlidewireError
-from models.domain.request import Lane
+from models.domain.job import JobState, Lane
 from worker.ledger import transitions
 from worker.ledger.backoff import ATTEMPTS
 from worker.ledger.claim import Wanted, claim, due
@@ -15,7 +15,7 @@ from worker.ledger.clock import NOW
 from worker.ledger.database import Database
 from worker.ledger.failures import Failed, count_failure
 from worker.ledger.reaper import reap
-from worker.ledger.records import Doorbell, Heartbeat, JobState, Lease, ReapReport, Rules, ShardState
+from worker.ledger.records import Doorbell, Heartbeat, Lease, ReapReport, Rules, ShardState
 from worker.ledger.schema import job, shard
 
 _RING_AGAIN_S = 300.0  # a doorbell nobody answered for so long is taken for lost

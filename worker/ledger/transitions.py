@@ -12,9 +12,9 @@ from uuid import uuid4
 from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 
 from models.domain.errors import LeaseLost
-from models.domain.request import Lane
+from models.domain.job import JobState, Lane
 from worker.ledger.clock import NOW
-from worker.ledger.records import JobState, Lease, ShardState
+from worker.ledger.records import Lease, ShardState
 from worker.ledger.schema import attempt, checkpoint, job, shard
 
 OPEN_JOBS = (JobState.QUEUED, JobState.RUNNING)

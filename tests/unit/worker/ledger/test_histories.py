@@ -14,11 +14,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from models.domain.errors import EndpointFailed, FrameMissing, LeaseLost
+from models.domain.errors import EndpointFailed, FrameMissing, LeaseLost, SlidewireError
+from models.domain.job import Lane
 from tests.unit.worker.ledger.sample import claim, finish, make_due, run_out, shard_rows, submit, together
 from worker.ledger import JobState, Lease, Ledger
 
 _OPEN = {"queued", "running"}
+_DEEDS = ("finish", "retry", "break", "bug", "release", "vanish", "beat")
 
 
 @dataclass
@@ -28,6 +30,7 @@ class _Shard:
     job: str
     kind: str
     state: str = "pending"
+    place: tuple[int, int, int] = (0, 0, 0)
     epoch: int = 0
     attempts: int = 0
     crashes: int = 0
@@ -40,6 +43,7 @@ class _Model:
     shards: dict[tuple[str, int], _Shard] = field(default_factory=dict)
     jobs: dict[str, str] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
+    order: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def of(self, job: str) -> list[_Shard]:
         return [shard for shard in self.shards.values() if shard.job == job]
@@ -61,9 +65,19 @@ class _Model:
             if not any(shard.state == "leased" for shard in shards):
                 self.end(job, "cancelled")
         elif all(shard.state == "done" for shard in shards if shard.kind == "embed"):
-            publish = self.shards.setdefault((job, sum(s.kind == "embed" for s in shards)), _Shard(job, "publish"))
+            index = sum(shard.kind == "embed" for shard in shards)
+            rank, turn = self.order[job]
+            publish = self.shards.setdefault((job, index), _Shard(job, "publish", place=(rank, turn, index)))
             if publish.state == "cancelled":
                 publish.state = "pending"
+
+    def crash(self, shard: _Shard) -> None:
+        shard.crashes += 1
+        if self.wanted(shard.job) and shard.crashes == 3:
+            shard.state = "quarantined"
+            self.end(shard.job, "quarantined")
+        else:
+            self.give_back(shard, "pending")
 
     def give_back(self, shard: _Shard, state: str) -> None:
         shard.state = state if self.wanted(shard.job) else "cancelled"
@@ -111,16 +125,18 @@ class LedgerHistory(RuleBasedStateMachine):
     @initialize()
     def first_job(self) -> None:
         """Begin with something to do."""
-        self.queue(2)
+        self.queue(2, Lane.STANDARD)
 
     @precondition(lambda self: len(self.model.jobs) < 4)
-    @rule(shards=st.integers(0, 3))
-    def queue(self, shards: int) -> None:
+    @rule(shards=st.integers(0, 3), lane=st.sampled_from(list(Lane)))
+    def queue(self, shards: int, lane: Lane) -> None:
         """Submit a job."""
-        job = submit(self.ledger, str(len(self.model.jobs)), shards).id
+        turn = len(self.model.jobs)
+        job = submit(self.ledger, str(turn), shards, lane).id
         self.model.jobs[job] = "queued"
+        self.model.order[job] = (lane.rank, turn)
         for index in range(shards):
-            self.model.shards[job, index] = _Shard(job, "embed")
+            self.model.shards[job, index] = _Shard(job, "embed", place=(lane.rank, turn, index))
         self.model.settle(job)
 
     @rule(worker=st.integers(0, 2))
@@ -136,12 +152,12 @@ class LedgerHistory(RuleBasedStateMachine):
         assert (lease is None) == (not pending)
         if lease is not None:
             shard = self.model.shards[lease.job_id, lease.index]
-            assert shard.state == "pending"
+            assert shard.place == min(other.place for other in pending)
             shard.state, shard.epoch = "leased", shard.epoch + 1
             assert lease.epoch == shard.epoch
             self.model.jobs[lease.job_id] = "running"
 
-    @rule(worker=st.integers(0, 2), how=st.sampled_from(["finish", "retry", "break", "release", "vanish", "beat"]))
+    @rule(worker=st.integers(0, 2), how=st.sampled_from(_DEEDS))
     def act(self, worker: int, how: str) -> None:
         """Do something with a lease."""
         if self.held[worker] is None:
@@ -177,6 +193,13 @@ class LedgerHistory(RuleBasedStateMachine):
         else:
             self.model.give_back(shard, "cancelled")
 
+    def _bug(self, worker: int, lease: Lease, shard: _Shard) -> None:  # noqa: ARG002
+        self.ledger.shards.fail(lease, SlidewireError("Slidewire itself failed."), "TypeError at engine.py:1")
+        if self.model.wanted(shard.job):
+            self.model.crash(shard)
+        else:
+            self.model.give_back(shard, "cancelled")
+
     def _release(self, worker: int, lease: Lease, shard: _Shard) -> None:  # noqa: ARG002
         self.ledger.shards.release(lease)
         self.model.give_back(shard, "pending")
@@ -184,14 +207,8 @@ class LedgerHistory(RuleBasedStateMachine):
     def _vanish(self, worker: int, lease: Lease, shard: _Shard) -> None:  # noqa: ARG002
         run_out(self.ledger, lease)
         report = self.ledger.shards.reap()
-        poison = self.model.wanted(shard.job) and shard.crashes == 2
-        assert (report.expired, report.quarantined) == (1, int(poison))
-        shard.crashes += 1
-        if poison:
-            shard.state = "quarantined"
-            self.model.end(shard.job, "quarantined")
-        else:
-            self.model.give_back(shard, "pending")
+        self.model.crash(shard)
+        assert (report.expired, report.quarantined) == (1, int(shard.state == "quarantined"))
 
     def _beat(self, worker: int, lease: Lease, shard: _Shard) -> None:
         self.held[worker] = lease
