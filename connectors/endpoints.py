@@ -1,12 +1,13 @@
 """Endpoints: the servers that are configured by name, and which raw URLs may be used at all."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from connectors.profile import Profile, ProfileFolder
+from connectors.protocols import Gate, OpenGate
 from models.domain.errors import EndpointNotAllowed, RequestError, SourceUnreadable
 from models.domain.slide import SlideRef, SourceKind
 
@@ -83,6 +84,8 @@ class Endpoint:
     timeouts : Timeouts
     profile : Profile or None
         What `slidewire doctor` found out about it.
+    gate : Gate
+        What requests to it pass.
     """
 
     url: str
@@ -96,6 +99,7 @@ class Endpoint:
     url_characters: int = 6000
     timeouts: Timeouts = field(default_factory=Timeouts)
     profile: Profile | None = None
+    gate: Gate = field(default_factory=OpenGate, compare=False, repr=False)
 
     @property
     def key(self) -> str:
@@ -154,6 +158,8 @@ class Endpoints:
         For Cloud Storage: ``google`` or ``none``.
     profiles : ProfileFolder or None
         What is known of servers; None: nothing is looked up.
+    gates : callable or None
+        Gives the gate of the endpoint of a slide; None: nothing stands in the way.
     """
 
     def __init__(
@@ -162,9 +168,10 @@ class Endpoints:
         allowed_urls: Sequence[str] | None = None,
         cloud: Credentials = _GOOGLE,
         profiles: ProfileFolder | None = None,
+        gates: Callable[[Endpoint], Gate] | None = None,
     ) -> None:
         self.cloud = cloud
-        self._profiles = profiles
+        self._profiles, self._gates = profiles, gates
         self._named: Mapping[str, Endpoint] = {endpoint.name: endpoint for endpoint in named}
         self._allowed = None if allowed_urls is None else tuple(allowed_urls)
 
@@ -191,13 +198,13 @@ class Endpoints:
         return Endpoint(url=url)
 
     def of_ref(self, ref: SlideRef) -> Endpoint:
-        """Return the endpoint of a DICOMweb slide, with its profile if there is one."""
+        """Return the endpoint of a slide on a server, with its gate, and its profile if there is one."""
         if not ref.endpoint:
-            return self._profiled(self.of_url(ref.location))
+            return self._equipped(self.of_url(ref.location))
         endpoint = self.named(ref.endpoint)
         # A URL below the endpoint's own names a store of that server: that store is what is read.
         store = replace(endpoint, url=ref.location) if lies_under(ref.location, endpoint.url) else endpoint
-        return self._profiled(store)
+        return self._equipped(store)
 
     def key_of(self, ref: SlideRef) -> str:
         """Return the key of the server that a slide is read from; "" for a disk or a bucket."""
@@ -207,7 +214,9 @@ class Endpoints:
             return self.of_url(ref.location).key
         return ""
 
-    def _profiled(self, endpoint: Endpoint) -> Endpoint:
+    def _equipped(self, endpoint: Endpoint) -> Endpoint:
+        if self._gates is not None:
+            endpoint = replace(endpoint, gate=self._gates(endpoint))
         if self._profiles is None or endpoint.profile is not None:
             return endpoint
         return replace(endpoint, profile=self._profiles.find(endpoint.url))

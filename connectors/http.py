@@ -3,7 +3,7 @@
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -27,6 +27,7 @@ from models.domain.errors import (
     EndpointError,
     EndpointFailed,
     EndpointNotAllowed,
+    EndpointPaused,
     EndpointUnreachable,
     ResponseInvalid,
     SettingsInvalid,
@@ -37,7 +38,8 @@ T = TypeVar("T")
 
 _ATTEMPTS = 4
 _BUSY = {408, 425, 429, 503}
-_MAX_RETRY_AFTER_S = 30.0  # longer waits belong to the ledger
+WAITED_IN_PLACE_S = 30.0
+"""The longest Retry-After that is waited for here; longer waits belong to the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,10 @@ def translated(label: str) -> Iterator[None]:
         raise EndpointError(f"The request to the {label} failed ({type(exc).__name__}).") from None
 
 
+class NoCredentials(AccessDenied):
+    """This machine has none; the server was not asked, and other workers may have some."""
+
+
 class HttpSession(requests.Session):
     """A session bound to one endpoint; safe for as many threads as the endpoint has connections.
 
@@ -162,7 +168,7 @@ class HttpSession(requests.Session):
         try:
             self.credential_factory.get_credentials().apply(headers)
         except google.auth.exceptions.GoogleAuthError as exc:
-            raise AccessDenied(
+            raise NoCredentials(
                 f"There are no credentials for the {self.endpoint.label} ({type(exc).__name__}): "
                 "check Google's application default credentials."
             ) from None
@@ -170,7 +176,10 @@ class HttpSession(requests.Session):
         return prepared
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Send one request with the endpoint's timeouts, to this server only: nobody else sees its credentials."""
+        """Send one request with the endpoint's timeouts, to this server only: nobody else sees its credentials.
+
+        The gate is told of the end of a request whose body is read here, not of a stream's: see `opened`.
+        """
         if not lies_under(request.url or "", self._origin):
             raise EndpointNotAllowed(f"The {self.endpoint.label} refers to another address; it is not followed there.")
         kwargs["allow_redirects"] = False
@@ -180,13 +189,28 @@ class HttpSession(requests.Session):
             kwargs["verify"] = str(self.endpoint.ca_bundle)
         if self._certificate is not None:
             kwargs["cert"] = self._certificate
-        response = self._send_once(request, kwargs)
-        if response.status_code == 401 and self._renewed(request):
+        if kwargs.get("stream"):
+            return self._send_renewed(request, kwargs)
+        with self._reported() as said:
+            response = self._send_renewed(request, kwargs)
+            if not response.ok:
+                said.append(error_of(response.status_code, self.endpoint.label, response.headers.get("Retry-After")))
+        return response
+
+    def _send_renewed(self, request: requests.PreparedRequest, options: dict[str, Any]) -> requests.Response:
+        response = self._send_once(request, options)
+        try:
+            renewed = response.status_code == 401 and self._renewed(request)
+        except BaseException:
+            response.close()  # a stream keeps its connection, and the pool would wait for it for ever
+            raise
+        if renewed:
             response.close()
-            response = self._send_once(request, kwargs)
+            response = self._send_once(request, options)
         return response
 
     def _send_once(self, request: requests.PreparedRequest, options: dict[str, Any]) -> requests.Response:
+        self.endpoint.gate.admit()
         self._count(1, 0)
         with translated(self.endpoint.label):
             response = super().send(request, **options)
@@ -205,6 +229,37 @@ class HttpSession(requests.Session):
             return False  # it is sent, and cannot be sent again; the next request fetches a token
         credentials.apply(request.headers)
         return True
+
+    @contextmanager
+    def _reported(self) -> Iterator[list[SlidewireError]]:
+        """Tell the gate how a request ends: by what is raised, or else by what is put into the list."""
+        said = list[SlidewireError]()
+        try:
+            yield said
+        except (EndpointPaused, EndpointNotAllowed, NoCredentials):
+            raise  # it was not sent
+        except SlidewireError as exc:
+            self.endpoint.gate.report(exc)
+            raise
+        self.endpoint.gate.report(said[0] if said else None)
+
+    @contextmanager
+    def opened(self, url: str, headers: Mapping[str, str]) -> Iterator[requests.Response]:
+        """GET a resource for the length of a block, which reads the body and raises what is wrong with the answer.
+
+        Raises
+        ------
+        EndpointUnreachable
+            No connection came free, none can be made, or it breaks.
+        """
+        label = self.endpoint.label
+        if not self._slots.acquire(timeout=self._limits.pool_s):
+            raise EndpointUnreachable(f"No connection to the {label} came free within {self._limits.pool_s:g} s.")
+        try:
+            with self._reported(), translated(label), self.get(url, headers=headers, stream=True) as response:
+                yield response
+        finally:
+            self._slots.release()
 
     @property
     def traffic(self) -> Traffic:
@@ -242,20 +297,15 @@ class HttpSession(requests.Session):
     def fetch_once(self, url: str, accept: str, also: frozenset[int], most_bytes: int = MAX_BODY_BYTES) -> Answer:
         """GET a resource whole, as `fetch`, without retrying."""
         label = self.endpoint.label
-        if not self._slots.acquire(timeout=self._limits.pool_s):
-            raise EndpointUnreachable(f"No connection to the {label} came free within {self._limits.pool_s:g} s.")
-        try:
-            headers = {"Accept": accept, "Accept-Encoding": "gzip" if "json" in accept else "identity"}
-            with translated(label), self.get(url, headers=headers, stream=True) as response:
-                if not 200 <= response.status_code < 300 and response.status_code not in also:
-                    raise error_of(response.status_code, label, response.headers.get("Retry-After"))
-                try:
-                    body = read_body(response, self._limits, label, most_bytes)
-                finally:
-                    self._count(0, response.raw.tell())
-                return Answer(response.status_code, response.headers.get("Content-Type", ""), body)
-        finally:
-            self._slots.release()
+        headers = {"Accept": accept, "Accept-Encoding": "gzip" if "json" in accept else "identity"}
+        with self.opened(url, headers) as response:
+            if not 200 <= response.status_code < 300 and response.status_code not in also:
+                raise error_of(response.status_code, label, response.headers.get("Retry-After"))
+            try:
+                body = read_body(response, self._limits, label, most_bytes)
+            finally:
+                self._count(0, response.raw.tell())
+            return Answer(response.status_code, response.headers.get("Content-Type", ""), body)
 
 
 class Spoiled(Exception):
@@ -275,11 +325,11 @@ class Spoiled(Exception):
 def _worth_retrying(exc: Exception) -> bool | float:
     if isinstance(exc, Spoiled):
         return True
-    if not isinstance(exc, SlidewireError) or not exc.retryable:
+    if not isinstance(exc, SlidewireError) or not exc.retryable or isinstance(exc, EndpointPaused):
         return False
     if exc.retry_after_s is None:
         return True
-    return exc.retry_after_s if exc.retry_after_s <= _MAX_RETRY_AFTER_S else False
+    return exc.retry_after_s if exc.retry_after_s <= WAITED_IN_PLACE_S else False
 
 
 def retrying(call: Callable[[], T], attempts: int = _ATTEMPTS) -> T:

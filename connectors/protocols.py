@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from models.domain.embedding import Embeddings, Output, Provenance, ResultKey
+from models.domain.errors import SlidewireError
 from models.domain.patch import EncodedFrame
 from models.domain.slide import Slide
 
@@ -18,6 +19,32 @@ class Traffic:
 
     def __add__(self, other: "Traffic") -> "Traffic":
         return Traffic(self.requests + other.requests, self.bytes_read + other.bytes_read)
+
+
+class Gate(Protocol):
+    """What each request to a server passes; safe to use from several threads."""
+
+    def admit(self) -> None:
+        """Return when a request may be sent.
+
+        Raises
+        ------
+        EndpointPaused
+            None may for a while.
+        """
+
+    def report(self, error: SlidewireError | None) -> None:
+        """Take note of how a request that was let through ended; None: well."""
+
+
+class OpenGate:
+    """A `Gate` that lets everything through."""
+
+    def admit(self) -> None:
+        """Return at once."""
+
+    def report(self, error: SlidewireError | None) -> None:
+        """Take note of nothing."""
 
 
 class Source(Protocol):

@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.services.slides",
     "tests.services.orthanc",
     "tests.services.redis",
+    "tests.services.rabbitmq",
     "tests.services.gcs",
     "tests.services.s3",
     "tests.services.postgresql",

@@ -10,17 +10,24 @@ from kombu import Exchange, Queue
 
 from worker.doorbell import QUEUES
 
+# A worker keeps a message for two turns at most (the setting turn_s, ten minutes): the last shard under it may begin
+# as the first turn ends. That is less than this, and than the 30 minutes after which RabbitMQ closes the channel
+# (consumer_timeout). Where a publication takes longer the message comes twice, and finds nothing to do.
 _VISIBILITY_S: Final = 3600
 _REDIS: Final = {
     "visibility_timeout": _VISIBILITY_S,
     "unacked_restore_throttle": 1,
-    "socket_timeout": 30,
+    "socket_timeout": 10,
     "socket_connect_timeout": 5,
     "socket_keepalive": True,
     "health_check_interval": 25,
     "global_keyprefix": "pe:",
 }
+# No heartbeat: the solo pool sends none while a shard runs. A lost peer is found by TCP (py-amqp's keepalive, 150 s).
+_AMQP: Final = {"confirm_publish": True}
 _SETTINGS: Final[dict[str, Any]] = {
+    "broker_heartbeat": 0,
+    "broker_channel_error_retry": True,  # a broker that refuses (full, a message held too long) ends no worker
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,  # the default gives up after 100
     "task_serializer": "json",
@@ -34,6 +41,7 @@ _SETTINGS: Final[dict[str, Any]] = {
     "worker_concurrency": 1,
     "worker_consumer": "worker.consumer:CarefulConsumer",  # Celery's own ends at the first malformed message
     "worker_pool": "solo",  # one process a device; a fork after torch or TensorFlow has started hangs
+    "worker_detect_quorum_queues": True,  # they have no global prefetch
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "worker_soft_shutdown_timeout": 0,  # with the solo pool a soft shutdown loses the running message
     "task_ignore_result": True,
@@ -45,7 +53,7 @@ _SETTINGS: Final[dict[str, Any]] = {
     "worker_enable_remote_control": False,  # else whoever reaches the broker could send control commands
     "worker_hijack_root_logger": False,
     "task_publish_retry": True,
-    "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5},
+    "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5},
 }
 
 
@@ -59,7 +67,7 @@ def make_app(broker_url: str) -> Celery:
 def _settings(broker_url: str) -> dict[str, Any]:
     amqp = broker_url.startswith("amqp")
     return {
-        "broker_transport_options": {"confirm_publish": True} if amqp else _REDIS,
+        "broker_transport_options": _AMQP if amqp else _REDIS,
         "visibility_timeout": _VISIBILITY_S,
         "task_queues": [_queue(name, quorum=amqp) for name in QUEUES.values()],
         "task_default_queue_type": "quorum" if amqp else "classic",
@@ -68,10 +76,11 @@ def _settings(broker_url: str) -> dict[str, Any]:
 
 
 def _queue(name: str, *, quorum: bool) -> Queue:
-    # An exchange of its own: else all queues are bound to the default queue's, and a message could reach all four.
+    # An exchange of its own: else all queues are bound to the default queue's, and one message would reach them all.
     return Queue(
         name,
         Exchange(name),
         routing_key=name,
+        # A message that came back so often is dropped, without a letter box for dead ones: no job is lost with it.
         queue_arguments={"x-queue-type": "quorum", "x-delivery-limit": 20} if quorum else None,
     )

@@ -1,4 +1,4 @@
-"""Celery's consumer, made to survive messages that are none of ours.
+"""Celery's consumer, made to survive messages that are none of ours, and without what needs more than queues.
 
 Celery 5.7 ends the worker when a message's body is no (args, kwargs, embed), and when an entry of a Redis list is
 no message at all. Whoever reaches the broker could stop the fleet so; here both are dropped.
@@ -17,6 +17,11 @@ _MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError)
 
 class CarefulConsumer(Consumer):  # type: ignore[misc]
     """The consumer of ``slidewire worker`` (``worker_consumer``)."""
+
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
+        """Celery's steps but one, which would make 28 queues in RabbitMQ for delayed messages; none of ours is."""
+
+        default_steps = tuple(step for step in Consumer.Blueprint.default_steps if "DelayedDelivery" not in step)
 
     loop: Callable[..., Any]
 

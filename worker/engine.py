@@ -91,6 +91,7 @@ class Engine:
         self._after_shard = after_shard or (lambda: None)
         self._lanes = lanes
         self._open: tuple[str, _Job, Source] | None = None
+        self._owed: tuple[Lease, SlidewireError, str] | None = None
 
     def close(self) -> None:
         """Let go of the slide in hand."""
@@ -114,6 +115,7 @@ class Engine:
         bool
             False if there was nothing to claim.
         """
+        self._pay()
         lease = self._ledger.shards.claim(self._installation.owner, job_id, self._lanes)
         if lease is None:
             return False
@@ -141,10 +143,19 @@ class Engine:
         """End a lease with an error; the ledger knows what each means for shard and job."""
         if self._inline and not isinstance(error, Interrupted | JobCancelled):
             error = WorkFailed.of(error)
+        self._owed = (lease, error, detail)
+        self._pay()
+
+    def _pay(self) -> None:
+        """Note how the last lease ended; if the ledger does not answer, that is owed before the next claim."""
+        if self._owed is None:
+            return
+        self._installation.gates.flush()  # whether the server answered anybody decides what a failure means
         try:
-            self._ledger.shards.fail(lease, error, detail)
+            self._ledger.shards.fail(*self._owed)
         except LeaseLost:
-            _log.warning("lease lost before its end was noted", job=lease.job_id)
+            _log.warning("lease lost before its end was noted", job=self._owed[0].job_id)
+        self._owed = None
 
     def _work(self, lease: Lease) -> None:
         settings = self._installation.settings
@@ -162,7 +173,13 @@ class Engine:
                 self._ledger.shards.complete(lease)
 
     def _load(self, lease: Lease) -> tuple[_Job, Source]:
-        """Open the job's slide, once for all its shards, and see that it is still the slide that was planned."""
+        """Open the job's slide, once for all its shards, and see that it is still the slide that was planned.
+
+        Raises
+        ------
+        SourceError
+            It has changed, or is gone.
+        """
         if self._open and self._open[0] == lease.job_id:
             return self._open[1], self._open[2]
         self.close()
@@ -201,9 +218,14 @@ class Engine:
                 if time.monotonic() > turn_over:
                     raise Interrupted("The shard's turn is over; it goes on from its last checkpoint.")
 
-        for part in missing_parts(lease, job.plan.batch_size, safe):
-            embedded = embed_part(source, job.plan, part, encoder, job.limits, cancellation)
-            collect_batches(counted(embedded), save, self._installation.settings.checkpoint_s)
+        try:
+            for part in missing_parts(lease, job.plan.batch_size, safe):
+                embedded = embed_part(source, job.plan, part, encoder, job.limits, cancellation)
+                collect_batches(counted(embedded), save, self._installation.settings.checkpoint_s)
+        except SourceError:
+            self.close()
+            self._load(lease)  # if frames are missing because the slide has changed, that is the error
+            raise
 
     def _advance(self, pulse: Pulse, patches: int) -> None:
         pulse.advance(patches)
@@ -211,6 +233,7 @@ class Engine:
 
     def _publish(self, lease: Lease, pulse: Pulse, cancellation: Cancellation) -> None:
         pulse.enter("assembling")
+        self.close()  # opened anew: nothing is published of a slide that has changed while it was read
         job, source = self._load(lease)
         kept = self._ledger.checkpoints.load(lease.job_id)
         if sum(part.patches for part, _ in kept) != len(job.plan.grid):

@@ -20,8 +20,10 @@ _FIRST_BEAT_S = 1.0  # soon: a slide that brings its worker down at once should 
 _log = structlog.get_logger(__name__)
 
 
-def end_process() -> None:
-    """End this process though some of its threads hang; nothing is cleaned up, the ledger knows what is safe."""
+def end_process(error: WorkerLost) -> None:
+    """Say why and end this process, though some threads hang; nothing is cleaned up, the ledger knows what is safe."""
+    sys.stderr.write(f"slidewire: {error.code}: {error.message}\n")
+    sys.stderr.flush()
     os._exit(EXIT_HUNG)
 
 
@@ -51,7 +53,7 @@ class Pulse:
         *,
         every_s: float,
         stall_s: float,
-        on_hang: Callable[[], None] = end_process,
+        on_hang: Callable[[WorkerLost], None] = end_process,
     ) -> None:
         self._ledger, self._lease, self._cancellation = ledger, lease, cancellation
         self._every_s, self._stall_s, self._on_hang = every_s, stall_s, on_hang
@@ -108,15 +110,20 @@ class Pulse:
                 return
             except LedgerUnavailable:
                 _log.warning("ledger does not answer", job=self._lease.job_id)
+                wait_s = min(_FIRST_BEAT_S, self._every_s)  # at hand when it does: before anybody reaps
 
     def _hang(self) -> None:
         detail = f"{self._note()}; threads at {'; '.join(_places())}"
         _log.error("hung: this process ends", job=self._lease.job_id, shard=self._lease.index, where=detail)
+        error = WorkerLost(
+            f"Nothing has moved for {self._stall_s:g} s, so this process ends; "
+            "the job goes on from its last checkpoint with the next worker, or when it is asked for again."
+        )
         try:
-            self._ledger.shards.fail(self._lease, WorkerLost(f"No progress for {self._stall_s:g} s."), detail)
+            self._ledger.shards.fail(self._lease, error, detail)
         except LedgerError:
             _log.warning("the lease runs out by itself", job=self._lease.job_id)
-        self._on_hang()
+        self._on_hang(error)
 
 
 def _places() -> list[str]:

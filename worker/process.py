@@ -9,7 +9,7 @@ from types import FrameType
 
 import structlog
 
-from models.domain.errors import LedgerUnavailable, SettingsInvalid, SlidewireError
+from models.domain.errors import LedgerError, LedgerUnavailable, SettingsInvalid, SlidewireError
 from worker.doorbell import QUEUES, ring
 from worker.engine import Engine
 from worker.ledger import Lane, Ledger
@@ -18,6 +18,7 @@ from worker.wiring import Installation
 
 _log = structlog.get_logger(__name__)
 _SWEEP_S = 10.0
+_STOP_S = 2.0
 
 
 @contextmanager
@@ -76,7 +77,9 @@ def poll(installation: Installation, lanes: Collection[Lane], *, drain: bool = F
 
 
 class Sweeper(threading.Thread):
-    """Takes back expired leases and rings for shards that nobody was told of, every ten seconds.
+    """Takes back expired leases and rings for shards that nobody was told of: every ten seconds, and when woken.
+
+    A thread of its own, so that a broker that does not answer holds up nobody's work.
 
     Parameters
     ----------
@@ -87,23 +90,28 @@ class Sweeper(threading.Thread):
     def __init__(self, ledger: Ledger, app: object) -> None:
         super().__init__(name="sweeper", daemon=True)
         self._ledger, self._app = ledger, app
-        self._over = threading.Event()
+        self._awake, self._over = threading.Event(), threading.Event()
 
     def run(self) -> None:
         """Sweep until told to stop."""
-        while True:
+        while not self._over.is_set():
+            self._awake.clear()
             try:
                 self._ledger.shards.reap()
                 ring(self._ledger, self._app)
-            except LedgerUnavailable as exc:
+            except LedgerError as exc:
                 _log.warning("the ledger does not answer", error=exc.message)
-            if self._over.wait(_SWEEP_S):
-                return
+            self._awake.wait(_SWEEP_S)
+
+    def wake(self) -> None:
+        """Sweep now."""
+        self._awake.set()
 
     def stop(self) -> None:
-        """Stop, and wait for it."""
+        """Stop, and wait for it; not for long, as a broker may hang."""
         self._over.set()
-        self.join()
+        self._awake.set()
+        self.join(_STOP_S)
 
 
 def serve_broker(installation: Installation, lanes: Collection[Lane]) -> None:
@@ -123,9 +131,9 @@ def serve_broker(installation: Installation, lanes: Collection[Lane]) -> None:
 
     app = make_app(installation.settings.broker_url)
     cancellation = Cancellation()
-    engine = Engine(installation, cancellation, after_shard=lambda: ring(installation.ledger, app), lanes=lanes)
-    register(app, engine, cancellation)
     sweeper = Sweeper(installation.ledger, app)
+    engine = Engine(installation, cancellation, after_shard=sweeper.wake, lanes=lanes)
+    register(app, engine, cancellation, installation.settings.turn_s)
     sweeper.start()
     try:
         app.worker_main(

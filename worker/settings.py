@@ -1,11 +1,14 @@
 """Settings, declared once: from the environment (``SLIDEWIRE_...``), then from a TOML file, then the defaults."""
 
 import os
+from collections.abc import Callable
+from datetime import time
 from pathlib import Path
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -16,8 +19,9 @@ from pydantic_settings import (
 
 from connectors.endpoints import Credentials, Endpoint, Endpoints, Timeouts
 from connectors.profile import ProfileFolder
+from connectors.protocols import Gate
 from models.domain.errors import SettingsInvalid
-from worker.ledger.records import Rules
+from worker.ledger.records import EndpointRules, QuietHours, Rules
 
 _FILE = "slidewire.toml"
 
@@ -58,6 +62,27 @@ class EndpointSettings(BaseModel):
     frames_per_request: int = Field(900, ge=1, le=10_000)
     url_characters: int = Field(6000, ge=200)
     timeouts: TimeoutSettings = TimeoutSettings()
+    workers: int | None = Field(None, ge=1)
+    requests_per_s: float | None = Field(None, ge=0.1, allow_inf_nan=False)
+    quiet_hours: str = Field("", pattern=r"^(([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)?$")
+    time_zone: str = "UTC"
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def _not_never(cls, text: str) -> str:
+        start, _, stop = text.partition("-")
+        if text and start == stop:
+            raise ValueError("the hours begin when they end")
+        return text
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ValueError, OSError, KeyError):  # an absolute path, a folder, a name that is not there
+            raise ValueError("there is no such time zone; give a name like Europe/Berlin") from None
+        return name
 
     def endpoint(self, name: str) -> Endpoint:
         """Return the endpoint these settings describe."""
@@ -75,6 +100,15 @@ class EndpointSettings(BaseModel):
             url_characters=self.url_characters,
             timeouts=Timeouts(**self.timeouts.model_dump()),
         )
+
+    @property
+    def rules(self) -> EndpointRules:
+        """How the fleet treats the server."""
+        quiet = None
+        if self.quiet_hours:
+            start, stop = (time.fromisoformat(text) for text in self.quiet_hours.split("-"))
+            quiet = QuietHours(start, stop, ZoneInfo(self.time_zone))
+        return EndpointRules(self.workers, self.requests_per_s, quiet)
 
 
 class Settings(BaseSettings):
@@ -140,18 +174,19 @@ class Settings(BaseSettings):
     @property
     def rules(self) -> Rules:
         """What the ledger goes by."""
-        return Rules(self.lease_s, self.patience_h * 3600.0)
+        endpoints = {name: settings.rules for name, settings in self.endpoints.items()}
+        return Rules(self.lease_s, self.patience_h * 3600.0, endpoints)
 
     @property
     def checkpoint_folder(self) -> Path:
         """Folder of the checkpoints."""
         return self.checkpoints or self.state_folder / "checkpoints"
 
-    def open_endpoints(self, *, profiled: bool = True) -> Endpoints:
+    def open_endpoints(self, *, profiled: bool = True, gates: Callable[[Endpoint], Gate] | None = None) -> Endpoints:
         """Return the configured endpoints and the rule for raw URLs; with what is known of servers, unless told not."""
         cloud = Credentials("none" if self.storage_emulator else self.cloud_credentials)
         named = [settings.endpoint(name) for name, settings in self.endpoints.items()]
-        return Endpoints(named, self.allowed_urls, cloud, self.profiles if profiled else None)
+        return Endpoints(named, self.allowed_urls, cloud, self.profiles if profiled else None, gates)
 
     @property
     def profiles(self) -> ProfileFolder:

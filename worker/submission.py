@@ -73,7 +73,7 @@ def prepare(request: EmbedRequest, endpoints: Endpoints, batch_size: int) -> Pre
     RequestError, SourceError, EndpointError
         The request cannot be done; nothing has been written anywhere.
     """
-    request = _anchored(request)
+    request = anchored(request)
     model = registry.find(request.encoder)
     weights = model.weights(Path(request.weights) if request.weights else None)
     digest = registry.weights_digest(weights)
@@ -122,7 +122,7 @@ def _colored(source: Source, plan: Plan, spec: PatchSpec) -> Plan:
     return replace(plan, notes=(*plan.notes, note), icc_sha256=hashlib.sha256(profile or b"").hexdigest())
 
 
-def _anchored(request: EmbedRequest) -> EmbedRequest:
+def anchored(request: EmbedRequest) -> EmbedRequest:
     """Make paths absolute: the worker that runs the job stands in another folder."""
     folder = request.output.folder
     if folder and "://" not in folder:

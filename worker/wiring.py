@@ -17,6 +17,7 @@ from models.domain.request import EmbedRequest, OutputSpec
 from models.domain.slide import SlideRef
 from models.encoders import registry
 from models.encoders.protocol import Encoder
+from worker.gate import Gates
 from worker.ledger import Ledger
 from worker.pipeline import Limits
 from worker.settings import Settings
@@ -38,8 +39,9 @@ class Installation:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.traffic = Traffic()
-        self.endpoints: Endpoints = settings.open_endpoints()
         self.ledger = Ledger(settings.ledger, settings.checkpoint_folder, settings.rules)
+        self.gates = Gates(self.ledger.endpoints, settings.rules.endpoints)
+        self.endpoints: Endpoints = settings.open_endpoints(gates=self.gates.of)
         # Unique for ever: a host name, a process, and a number that no other process ever drew.
         self.owner = f"{socket.gethostname()[:40]}/{os.getpid()}/{uuid4().hex[:8]}"
         self._encoder = lru_cache(maxsize=1)(self._load_encoder)
@@ -48,6 +50,7 @@ class Installation:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.gates.flush()
         self.ledger.close()
 
     def limits_for(self, ref: SlideRef) -> Limits:

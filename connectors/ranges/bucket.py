@@ -29,7 +29,12 @@ class _Changed(Exception):
     """The object is no longer the one that was opened."""
 
 
-def _is_forbidden(exc: Exception) -> bool:
+def lacks_credentials(exc: Exception) -> bool:
+    """Whether a bucket's library found no credentials to use."""
+    return type(exc).__name__ in _NO_CREDENTIALS
+
+
+def is_forbidden(exc: Exception) -> bool:
     """Whether a bucket's library says 401 or 403; gcsfs says it in words or in a code."""
     words = str(exc.args[0]) if exc.args else ""
     return isinstance(exc, PermissionError) or words.startswith("Forbidden") or getattr(exc, "code", 0) in {401, 403}
@@ -47,14 +52,13 @@ def _error_of(exc: Exception, name: str, scheme: str) -> SlidewireError:
 
 
 def _access_error(exc: Exception, scheme: str) -> SlidewireError | None:
-    kind = type(exc).__name__
-    if kind in _NO_CREDENTIALS:
+    if lacks_credentials(exc):
         command = "gcloud auth application-default login" if scheme == "gs" else "aws configure, or aws sso login"
         return AccessDenied(
             f"There are no credentials for {scheme}://: run {command}, or set SLIDEWIRE_CLOUD_CREDENTIALS=none "
             "for a public bucket."
         )
-    if _is_forbidden(exc):
+    if is_forbidden(exc):
         return AccessDenied("The bucket denies access: check the credentials of the worker's account.")
     return None
 

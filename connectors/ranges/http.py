@@ -1,7 +1,6 @@
 """A file on a web server, read in parts by Range requests (RFC 9110 14)."""
 
 import re
-import threading
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -9,7 +8,7 @@ import requests
 
 from connectors.body import read_body
 from connectors.endpoints import Endpoint
-from connectors.http import HttpSession, error_of, retrying, translated
+from connectors.http import HttpSession, error_of, retrying
 from connectors.protocols import Traffic
 from connectors.ranges.reader import BLOCK_BYTES, FileFacts
 from models.domain.errors import EndpointUnreachable, ResponseInvalid, SlidewireError, SourceUnreadable
@@ -41,7 +40,6 @@ class HttpFile:
     def __init__(self, endpoint: Endpoint) -> None:
         self._session = HttpSession(endpoint)
         self._endpoint = endpoint
-        self._slots = threading.BoundedSemaphore(endpoint.connections)
         self._name = unquote(urlsplit(endpoint.url).path).rpartition("/")[2][:100] or "The file"
         self._whole: bytes | None = None
         try:
@@ -76,20 +74,15 @@ class HttpFile:
         self._session.close()
 
     def _get(self, start: int, stop: int) -> _Part:
-        label, limits = self._endpoint.label, self._endpoint.timeouts
-        if not self._slots.acquire(timeout=limits.pool_s):
-            raise EndpointUnreachable(f"No connection to the {label} came free within {limits.pool_s:g} s.")
         # A range of compressed bytes would be of no use.
         headers = {"Range": f"bytes={start}-{stop - 1}", "Accept": "*/*", "Accept-Encoding": "identity"}
-        try:
-            with translated(label), self._session.get(self._endpoint.url, headers=headers, stream=True) as response:
-                if response.status_code not in {200, 206}:
-                    raise self._refused(response)
-                if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-                    raise ResponseInvalid(f"The {label} compresses the file on its way: its parts cannot be read.")
-                return self._part(response, stop - start)
-        finally:
-            self._slots.release()
+        with self._session.opened(self._endpoint.url, headers) as response:
+            if response.status_code not in {200, 206}:
+                raise self._refused(response)
+            if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                label = self._endpoint.label
+                raise ResponseInvalid(f"The {label} compresses the file on its way: its parts cannot be read.")
+            return self._part(response, stop - start)
 
     def _part(self, response: requests.Response, length: int) -> _Part:
         version = "|".join(response.headers.get(name, "") for name in ("ETag", "Last-Modified")).strip("|")

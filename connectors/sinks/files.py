@@ -1,5 +1,9 @@
-"""Results as files in a folder or a bucket: the table, and on request the DICOM objects and the picture."""
+"""Results as files in a folder or a bucket: the table, and on request the DICOM objects and the picture.
 
+Whatever a disk or a bucket says of a file, it is read back and compared before anybody is told of it.
+"""
+
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -13,13 +17,17 @@ from connectors.dicom.derived import to_bytes
 from connectors.dicom.objects import build_objects
 from connectors.endpoints import Endpoints
 from connectors.protocols import Result
+from connectors.ranges.bucket import is_forbidden, lacks_credentials
 from connectors.table import to_parquet
 from models.domain.embedding import Output
-from models.domain.errors import ExtraMissing, OutputUnwritable
+from models.domain.errors import ExtraMissing, OutputUnavailable, OutputUnwritable
 from models.domain.request import OutputSpec
 from models.domain.slide import SlideRef
 
 _READ_BYTES = 1 << 20
+# What trying again does not change; gcsfs says ValueError of a request that is wrong, fsspec of a scheme.
+_FOR_GOOD = (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError, ValueError)
+_FOR_GOOD_NUMBERS = {errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +55,17 @@ class FilesSink:
         self._dicom = dicom
 
     def write(self, result: Result) -> tuple[Output, ...]:
-        """Write all files; a name is the same whenever the same result is written."""
-        written = []
-        for file in self._files(result):
-            uri = f"{self._folder}/{result.name}{file.suffix}"
-            put(uri, file.content)
-            digest = hashlib.sha256(file.content).hexdigest()
-            written.append(Output(file.kind, uri, digest, file.series_uid, file.instance_uid))
-        return tuple(written)
+        """Write all files and read them back; a name is the same whenever the same result is written."""
+        return tuple(self._write(f"{self._folder}/{result.name}{file.suffix}", file) for file in self._files(result))
+
+    def _write(self, uri: str, file: _File) -> Output:
+        put(uri, file.content)
+        written = Output(file.kind, uri, hashlib.sha256(file.content).hexdigest(), file.series_uid, file.instance_uid)
+        if not self.holds(written):
+            raise OutputUnavailable(
+                f"The {file.kind} was written without an error, and what is there now is something else, or nothing."
+            )
+        return written
 
     def holds(self, output: Output) -> bool:
         """Whether a file is still there with the same bytes."""
@@ -68,8 +79,8 @@ class FilesSink:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except Exception as exc:  # file systems of buckets raise what they like
-            raise OutputUnwritable(
-                f"Whether an earlier output is still there cannot be told ({type(exc).__name__}): try again."
+            raise OutputUnavailable(
+                f"Whether an output is there cannot be told ({type(exc).__name__}): try again."
             ) from exc
         return digest.hexdigest() == output.sha256
 
@@ -92,7 +103,7 @@ def put(uri: str, content: bytes) -> None:
     Raises
     ------
     OutputUnwritable
-        The place does not take it.
+        The place does not take it; `OutputUnavailable` if it may do so later.
     ExtraMissing
         The URI needs an extra.
     """
@@ -106,12 +117,18 @@ def put(uri: str, content: bytes) -> None:
     except ImportError as exc:
         scheme = uri.partition(":")[0]
         raise ExtraMissing(f"Writing to {scheme}:// needs the extra 'files': pip install 'slidewire[files]'.") from exc
-    except OSError as exc:
-        raise OutputUnwritable(
-            f"The output cannot be written to {Path(uri).parent.name or uri}: {exc.strerror or type(exc).__name__}."
-        ) from exc
     except Exception as exc:  # file systems of buckets raise what they like
-        raise OutputUnwritable(f"The bucket does not take the output ({type(exc).__name__}).") from exc
+        kind = OutputUnwritable if _is_for_good(exc) else OutputUnavailable
+        if "://" in uri:
+            raise kind(f"The bucket does not take the output ({type(exc).__name__}).") from exc
+        said = getattr(exc, "strerror", None) or type(exc).__name__
+        raise kind(f"The output cannot be written to {Path(uri).parent.name or uri}: {said}.") from exc
+
+
+def _is_for_good(exc: Exception) -> bool:
+    if isinstance(exc, _FOR_GOOD) or getattr(exc, "errno", None) in _FOR_GOOD_NUMBERS:
+        return True
+    return is_forbidden(exc) or lacks_credentials(exc)
 
 
 def _put_local(path: Path, content: bytes) -> None:

@@ -117,7 +117,13 @@ class StowSink:
         return True
 
     def _send(self, dataset: pydicom.Dataset) -> None:
+        sent = False
+
         def attempt() -> None:
+            nonlocal sent
+            if sent and self._stored(dataset):  # it was the answer that was lost
+                return
+            sent = True
             with translated(self._label):
                 try:
                     answer = self._client.store_instances([dataset], self._study_uid)

@@ -14,7 +14,8 @@
     ├── EndpointError             the server that holds it
     │   └── EndpointUnreachable*  EndpointBusy*  EndpointFailed*  EndpointPaused*  AccessDenied  ResponseInvalid
     ├── ResultError               what was computed, and where it goes
-    │   └── EmbeddingInvalid  OutputUnwritable  StoreRefused  StoreMismatch  ResultNotFound  ResultCorrupt
+    │   └── EmbeddingInvalid  OutputUnwritable  OutputUnavailable*  StoreRefused  StoreMismatch
+    │                         ResultNotFound  ResultCorrupt
     ├── LedgerError               the queue of record
     │   └── LeaseLost  JobNotFound  LedgerUnavailable*  WorkerLost
     └── Interrupted*  JobCancelled  WorkFailed
@@ -61,6 +62,7 @@ class ErrorCode(StrEnum):
     RESULT_INVALID = "RESULT_INVALID"
     EMBEDDING_INVALID = "EMBEDDING_INVALID"
     OUTPUT_UNWRITABLE = "OUTPUT_UNWRITABLE"
+    OUTPUT_UNAVAILABLE = "OUTPUT_UNAVAILABLE"
     STORE_REFUSED = "STORE_REFUSED"
     STORE_MISMATCH = "STORE_MISMATCH"
     RESULT_NOT_FOUND = "RESULT_NOT_FOUND"
@@ -286,6 +288,13 @@ class OutputUnwritable(ResultError):
     """The folder or bucket does not take the output."""
 
     code = ErrorCode.OUTPUT_UNWRITABLE
+
+
+class OutputUnavailable(OutputUnwritable):
+    """It does not take the output now: it is full, fails, does not answer, or gave back something else."""
+
+    code = ErrorCode.OUTPUT_UNAVAILABLE
+    retryable = True
 
 
 class StoreRefused(ResultError):

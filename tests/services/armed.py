@@ -2,43 +2,64 @@
 
     python -m tests.services.armed kill=checkpoint.after_file:2 encoder=hang -- worker --drain
 
+``kill=POINT:VISIT`` and ``stop=POINT:VISIT`` send SIGKILL and SIGSTOP, ``slow=:SECONDS`` makes each batch take so long,
+``encoder=NAME`` and ``decoder=NAME`` misbehave as `MISBEHAVIOUR` says. ``fsync=ENOSPC:FILE`` lets every flush to disk
+fail so while a file is there, ``busy=:SECONDS`` shortens the ledger's patience with other writers.
+
 The product knows nothing of this: kill points are no-ops that only `worker.killpoint.arm` changes, and the encoder is
 pixel-grid with its one method replaced in this process.
 """
 
 import ctypes
+import errno
+import os
+import resource
+import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 Encode = Callable[[Any, NDArray[np.uint8]], NDArray[np.float32]]
+_SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+_LEFT_BYTES = 64 << 20
 
 
-def _hang(self: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    del self, pixels
+def _hang(*_: Any) -> NoReturn:
     threading.Event().wait()
     raise AssertionError
 
 
-def _segfault(self: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    del self, pixels
+def _segfault(*_: Any) -> NoReturn:
     ctypes.string_at(0)
     raise AssertionError
 
 
-def _bug(self: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    del self
-    raise ZeroDivisionError(f"a foreign text with PATIENT^NAME in it, and {len(pixels)} patches")
+def _bug(*_: Any) -> NoReturn:
+    raise ZeroDivisionError("a foreign text with PATIENT^NAME in it")
 
 
-def _exhaust(self: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    del self, pixels
-    raise MemoryError
+def _exhaust(*_: Any) -> NoReturn:
+    """Take more memory than the process may have: the kernel refuses it."""
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - no path, but the kernel's word
+        taken = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + _LEFT_BYTES, limits[1]))
+    try:
+        np.ones(_LEFT_BYTES * 4, np.uint8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    raise AssertionError
+
+
+def _outgrow(*_: Any) -> NoReturn:
+    """End as a process does that the kernel's out-of-memory killer has chosen: no word, no clean-up."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
 
 
 def _nan(self: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -47,7 +68,7 @@ def _nan(self: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 MISBEHAVIOUR: dict[str, Encode] = {
-    "hang": _hang, "segfault": _segfault, "bug": _bug, "exhaust": _exhaust, "nan": _nan,
+    "hang": _hang, "segfault": _segfault, "bug": _bug, "exhaust": _exhaust, "outgrow": _outgrow, "nan": _nan,
 }  # fmt: skip
 
 
@@ -59,22 +80,51 @@ def _slow(seconds: float, encode: Encode) -> Encode:
     return slowly
 
 
+def _failing(fsync: Callable[[int], None], number: int, sign: str) -> Callable[[int], None]:
+    def fsync_or_fail(descriptor: int) -> None:
+        if os.path.exists(sign):  # noqa: PTH110 - a path object costs more than the flush
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    return fsync_or_fail
+
+
+def arm(orders: Sequence[str]) -> None:
+    """Arm this process."""
+    for order in orders:
+        what, _, how = order.partition("=")
+        name, _, number = how.partition(":")
+        if what in _SIGNALS:
+            from worker import killpoint
+
+            killpoint.arm(name, int(number or 1), _SIGNALS[what])
+        elif what == "visibility":  # seconds after which a Redis message that is worked on is given to another
+            from worker import app
+
+            app._REDIS["visibility_timeout"] = float(name)
+        elif what == "fsync":
+            os.fsync = _failing(os.fsync, getattr(errno, name), number)
+        elif what == "busy":
+            from worker.ledger import database
+
+            database._BUSY_S = float(number)
+        elif what == "decoder":
+            from worker.stages import transform
+
+            transform.decode_frame = MISBEHAVIOUR[name]  # type: ignore[assignment]
+        else:
+            from models.encoders.pixel_grid import _PixelGrid
+
+            encode = _slow(float(number), _PixelGrid.encode) if what == "slow" else MISBEHAVIOUR[name]
+            _PixelGrid.encode = encode  # type: ignore[method-assign]
+
+
 def main(arguments: list[str]) -> None:
     """Arm this process, then be the command."""
     edge = arguments.index("--")
-    from models.encoders.pixel_grid import _PixelGrid
-    from worker import killpoint
     from worker.cli import main as command
 
-    for order in arguments[:edge]:
-        what, _, how = order.partition("=")
-        name, _, number = how.partition(":")
-        if what == "kill":
-            killpoint.arm(name, int(number or 1))
-        elif name == "slow":
-            _PixelGrid.encode = _slow(float(number), _PixelGrid.encode)  # type: ignore[method-assign]
-        else:
-            _PixelGrid.encode = MISBEHAVIOUR[name]  # type: ignore[assignment,method-assign]
+    arm(arguments[:edge])
     sys.argv = ["slidewire", *arguments[edge + 1 :]]
     command()
 

@@ -108,10 +108,10 @@ class Slidewire:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SLIDEWIRE_")}
         return kept | self.environment
 
-    def __call__(self, *arguments: object) -> Said:
-        """Run a command to its end."""
+    def __call__(self, *arguments: object, armed: Sequence[str] = ()) -> Said:
+        """Run a command to its end, in a process that is armed: see `tests.services.armed`."""
         log = self.folder / "said"
-        rc = self.warm.run([*map(str, arguments)], self.variables(), self.folder, log)
+        rc = self.warm.run([*map(str, arguments)], self.variables(), self.folder, log, armed)
         return Said(rc, Path(f"{log}.out").read_text(), Path(f"{log}.err").read_text())
 
     def program(self, *arguments: object, timeout_s: float = _LIMIT_S) -> Said:

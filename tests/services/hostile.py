@@ -96,7 +96,7 @@ def _handler(
 
         def do_GET(self) -> None:
             headers = {name.title(): value for name, value in self.headers.items()}
-            asked = Asked(self.command, self.path, headers, self._body())
+            asked = Asked(self.command, self.path, headers, body_of(self))
             server.asked.append(asked)
             said = answer(asked) or passed_on(asked, upstream)
             self.send_response(said.status)
@@ -107,20 +107,22 @@ def _handler(
 
         do_POST = do_GET  # noqa: N815 - the name that http.server looks for
 
-        def _body(self) -> bytes:
-            if self.headers.get("Transfer-Encoding") != "chunked":
-                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            chunks = []
-            while size := int(self.rfile.readline(), 16):
-                chunks.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            return b"".join(chunks)
-
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
     return Handler
+
+
+def body_of(handler: BaseHTTPRequestHandler) -> bytes:
+    """Return the body of a request, also one that comes in chunks."""
+    if handler.headers.get("Transfer-Encoding") != "chunked":
+        return handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+    chunks = []
+    while size := int(handler.rfile.readline(), 16):
+        chunks.append(handler.rfile.read(size))
+        handler.rfile.readline()
+    handler.rfile.readline()
+    return b"".join(chunks)
 
 
 def passed_on(asked: Asked, upstream: str) -> Answer:

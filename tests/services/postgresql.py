@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -27,17 +28,19 @@ class PostgresServer(ServerProcess):
         Folder of initdb and postgres.
     folder : Path
         Receives data and log; must belong to whom the server runs as.
+    durable : bool
+        Whether a commit is on disk when it returns, as PostgreSQL has it by itself.
     """
 
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, *, durable: bool = False) -> None:
         self._port = free_port()
         self._initialize(programs, folder)
         command = [*_as_postgres(), str(programs / "postgres"), "-D", str(folder / "data")]
-        settings = {
-            "port": self._port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "",
-            # The machine is not going to lose power: a killed server still finds everything.
-            "fsync": "off", "full_page_writes": "off", "max_connections": 100,
+        settings: dict[str, object] = {
+            "port": self._port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": 100,
         }  # fmt: skip
+        if not durable:  # the machine is not going to lose power: a killed server still finds everything
+            settings |= {"fsync": "off", "full_page_writes": "off"}
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         super().__init__(command, folder / "postgres.log", self._answers)
@@ -102,16 +105,25 @@ def _find_programs() -> Path:
     return found
 
 
-@pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[PostgresServer]:
-    """Run one PostgreSQL for the whole session: leave it running, use a database of your own."""
+@contextmanager
+def running_postgresql(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """Run one PostgreSQL for the length of a block; `durable`: as it comes, commits on disk."""
     programs = _find_programs()
     # Not pytest's own folder: the user postgres may not enter that.
     with tempfile.TemporaryDirectory(prefix="slidewire-postgres-", ignore_cleanup_errors=True) as folder:
-        server = PostgresServer(programs, Path(folder))
+        server = PostgresServer(programs, Path(folder), durable=durable)
         server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgresServer]:
+    """Run one PostgreSQL for the whole session: leave it running, use a database of your own."""
+    with running_postgresql() as server:
         yield server
-        server.stop()
 
 
 @pytest.fixture

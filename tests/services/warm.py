@@ -46,8 +46,27 @@ class WarmProcess:
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
-    def run(self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path) -> int:
+    def run(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        log: Path,
+        armed: Sequence[str] = (),
+    ) -> int:
         """Run a command with its streams in ``log.out`` and ``log.err``; return its exit status."""
+        self.begin(arguments, environment, folder, log, armed)
+        return self.end()
+
+    def begin(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        log: Path,
+        armed: Sequence[str] = (),
+    ) -> int:
+        """Begin a command as `run` does; return its process id."""
         if self._process is None:
             root = Path(__file__).parents[2]
             command = [sys.executable, "-m", "tests.services.warm"]
@@ -55,10 +74,19 @@ class WarmProcess:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root
             )
         order = {"arguments": arguments, "environment": environment, "folder": str(folder), "log": str(log)}
+        order["armed"] = armed
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
+        return self._answer()
+
+    def end(self) -> int:
+        """Wait for the end of the command that was begun; return its exit status."""
+        return self._answer()
+
+    def _answer(self) -> int:
+        assert self._process is not None
+        assert self._process.stdout is not None
         answer = self._process.stdout.readline()
         assert answer, "the warm process ended"
         return int(answer)
@@ -80,12 +108,14 @@ def _serve() -> None:
         child = os.fork()
         if not child:
             _become(order)
+        print(child, flush=True)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
 def _become(order: Mapping[str, Any]) -> NoReturn:
     """Be the command: what the installed program does, from here on."""
+    from tests.services.armed import arm
     from worker.cli import main
 
     streams = (os.devnull, f"{order['log']}.out", f"{order['log']}.err")
@@ -97,6 +127,7 @@ def _become(order: Mapping[str, Any]) -> NoReturn:
     os.environ.update(order["environment"])
     os.chdir(order["folder"])
     sys.argv = ["slidewire", *order["arguments"]]
+    arm(order["armed"])
     try:
         code = main()
     except SystemExit as exc:

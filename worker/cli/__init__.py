@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import doctor, embed, encoders, export, jobs, process, show
+from worker.cli import backfill, doctor, embed, encoders, endpoints, export, jobs, process, show
 
 app = typer.Typer(
     name="slidewire",
@@ -34,8 +34,10 @@ def _main(
 
 app.command("embed")(embed.embed)
 app.command("submit")(embed.submit)
+app.command("backfill")(backfill.backfill)
 app.command("worker")(process.worker)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(endpoints.app, name="endpoints")
 app.command("export")(export.export)
 app.command("encoders")(encoders.encoders)
 app.command("doctor")(doctor.doctor)

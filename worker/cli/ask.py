@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from models.domain.errors import RequestError, SourceUnreadable
+from models.domain.job import Lane
 from models.domain.request import (
     DEFAULT_PATCH_PX,
     DEFAULT_SPACING_UM,
@@ -137,6 +138,7 @@ Picture = Annotated[
     bool,
     typer.Option("--picture", help="Also leave a picture of the embeddings in --out.", rich_help_panel=_RESULT),
 ]
+Urgency = Annotated[Lane, typer.Option("--lane", help="How urgent it is.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 

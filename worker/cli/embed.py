@@ -1,5 +1,6 @@
 """``slidewire embed`` and ``slidewire submit``: a slide now, or a slide in the queue."""
 
+import inspect
 import logging
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from models.domain.errors import ErrorCode, Interrupted, SlidewireError
+from models.domain.job import Lane
 from models.domain.request import DEFAULT_PATCH_PX, DEFAULT_TISSUE_FRACTION, EmbedRequest
 from worker.cli import ask
 from worker.cli.reply import (
@@ -28,11 +30,11 @@ if TYPE_CHECKING:
     from worker.wiring import Installation
 
 _READ = "read"
-Work = Callable[["Installation", EmbedRequest], "JobRecord"]
+Work = Callable[["Installation", EmbedRequest, Lane], "JobRecord"]
 
 
-def _command(work: Work, about: str) -> Callable[..., None]:
-    """Return a command with the options that describe a slide; what is done with it differs."""
+def _command(work: Work, about: str, *without: str) -> Callable[..., None]:
+    """Return a command with the options that describe a slide, without some; what is done with it differs."""
 
     def command(
         encoder: ask.Encoder,
@@ -61,16 +63,20 @@ def _command(work: Work, about: str) -> Callable[..., None]:
         write_back: ask.WriteBack = False,
         dicom: ask.Dicom = False,
         picture: ask.Picture = False,
+        lane: ask.Urgency = Lane.STANDARD,
         json: ask.Json = False,
     ) -> None:
         asked = {name: value for name, value in locals().items() if name in ask.FIELDS}
-        _do(ask.Asked(**asked), work, as_json=json)
+        _do(ask.Asked(**asked), work, lane, as_json=json)
 
+    signature = inspect.signature(command)
+    kept = [option for option in signature.parameters.values() if option.name not in without]
+    command.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
     command.__doc__ = about
     return command
 
 
-def _do(asked: ask.Asked, work: Work, *, as_json: bool) -> None:
+def _do(asked: ask.Asked, work: Work, lane: Lane, *, as_json: bool) -> None:
     """Do each request by itself, so that one bad slide does not sink the others; say what became of each."""
     from worker.settings import load_settings
     from worker.telemetry import configure_logging
@@ -81,7 +87,7 @@ def _do(asked: ask.Asked, work: Work, *, as_json: bool) -> None:
     try:
         requests = asked.requests()
         with Installation(load_settings()) as installation:
-            replies.extend(_one(installation, request, work) for request in requests)
+            replies.extend(_one(installation, request, work, lane) for request in requests)
     except SlidewireError as exc:
         replies.append(failure_object(asked.encoder, exc))
     except KeyboardInterrupt:
@@ -98,10 +104,10 @@ def _do(asked: ask.Asked, work: Work, *, as_json: bool) -> None:
         raise typer.Exit(EXIT_INTERRUPTED if ErrorCode.INTERRUPTED in codes else EXIT_FAILED)
 
 
-def _one(installation: "Installation", request: EmbedRequest, work: Work) -> dict[str, Any]:
+def _one(installation: "Installation", request: EmbedRequest, work: Work, lane: Lane) -> dict[str, Any]:
     try:
         before = installation.traffic
-        reply = job_object(work(installation, request))
+        reply = job_object(work(installation, request, lane))
         return reply | {_READ: said_read(before, installation.traffic)}
     except SlidewireError as exc:
         return failure_object(request.encoder, exc)
@@ -112,10 +118,10 @@ def _one(installation: "Installation", request: EmbedRequest, work: Work) -> dic
         return failure_object(request.encoder, error)
 
 
-def _submit_one(installation: "Installation", request: EmbedRequest) -> "JobRecord":
+def _submit_one(installation: "Installation", request: EmbedRequest, lane: Lane) -> "JobRecord":
     from worker.embedding import submit as submit_one
 
-    job = submit_one(installation, request)
+    job = submit_one(installation, request, lane)
     if installation.settings.broker_url:
         from worker.app import make_app
         from worker.doorbell import ring
@@ -124,14 +130,15 @@ def _submit_one(installation: "Installation", request: EmbedRequest) -> "JobReco
     return job
 
 
-def _embed_one(installation: "Installation", request: EmbedRequest) -> "JobRecord":
+def _embed_one(installation: "Installation", request: EmbedRequest, lane: Lane) -> "JobRecord":
     from worker.cli.progress import progress_bar
     from worker.embedding import run_inline
     from worker.embedding import submit as submit_one
     from worker.pipeline import Cancellation
     from worker.process import stopping_on_signals
 
-    job = submit_one(installation, request)
+    del lane  # a person waits for it
+    job = submit_one(installation, request, Lane.INTERACTIVE)
     cancellation = Cancellation()
     notice = print_notice if sys.stderr.isatty() else None
     with stopping_on_signals(cancellation), progress_bar(job.patches) as advance:
@@ -153,6 +160,7 @@ embed = _command(
 
     Example: slidewire embed pacs/1.2.3/1.2.3.4 --encoder efficientnet-lite0 --out embeddings --write-back
     """,
+    "lane",
 )
 submit = _command(
     _submit_one,

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List jobs, show one, cancel it, try it again.", invoke_without_command=True)
 
 Id = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, or its first characters.")]
+_UNITS_S = {"d": 86400.0, "h": 3600.0}
+_MOST_DIGITS = 6
 _RETRIED = {JobState.FAILED, JobState.QUARANTINED, JobState.CANCELLED}
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 
 @contextmanager
-def _ledger(as_json: bool) -> Iterator["Ledger"]:
+def open_ledger(as_json: bool) -> Iterator["Ledger"]:
+    """Open the ledger for the length of a block whose errors are told the agreed way."""
     from worker.ledger import Ledger
     from worker.settings import load_settings
     from worker.telemetry import configure_logging
@@ -48,7 +51,7 @@ def jobs(
     """
     if context.invoked_subcommand:
         return
-    with _ledger(json) as ledger:
+    with open_ledger(json) as ledger:
         found = ledger.jobs.list(limit, state)
         if json:
             print_json([_full(job) for job in found])
@@ -62,10 +65,10 @@ def show(job: Id, json: Json = False) -> None:
 
     Example: slidewire jobs show 3f2a
     """
-    with _ledger(json) as ledger:
+    with open_ledger(json) as ledger:
         record, history = ledger.jobs.get(job), ledger.jobs.history(job)
         if json:
-            print_json(_full(record) | {"history": [asdict(one) | {"at": _when(one.at)} for one in history]})
+            print_json(_full(record) | {"history": [asdict(one) | {"at": when(one.at)} for one in history]})
         else:
             _say(record)
             _say_history(history)
@@ -77,7 +80,7 @@ def cancel(job: Id, json: Json = False) -> None:
 
     Example: slidewire jobs cancel 3f2a
     """
-    with _ledger(json) as ledger:
+    with open_ledger(json) as ledger:
         _one(ledger.jobs.cancel(job), as_json=json)
 
 
@@ -94,7 +97,7 @@ def retry(
 
     Example: slidewire jobs retry --state failed --code ENDPOINT_UNREACHABLE
     """
-    with _ledger(json) as ledger:
+    with open_ledger(json) as ledger:
         if (job is None) == (state is None):
             raise RequestError("Name one job, or give --state.")
         if job is not None:
@@ -109,17 +112,42 @@ def retry(
             typer.echo(f"{len(found)} jobs queued again.")
 
 
+@app.command()
+def purge(
+    older_than: Annotated[str, typer.Option(metavar="AGE", help="Of jobs that ended so long ago: 30d, 12h.")] = "30d",
+    json: Json = False,
+) -> None:
+    """Remove the checkpoints of jobs that ended long ago; tried again, such a job begins anew. Open jobs keep theirs.
+
+    Example: slidewire jobs purge --older-than 30d
+    """
+    with open_ledger(json) as ledger:
+        done = ledger.checkpoints.purge(_seconds(older_than))
+        if json:
+            print_json(asdict(done))
+        else:
+            typer.echo(f"{done.files} files of {done.jobs} jobs removed, {done.freed_bytes / 1e6:.1f} MB.")
+
+
+def _seconds(age: str) -> float:
+    number, unit = age[:-1], _UNITS_S.get(age[-1:])
+    if unit is None or not number.isascii() or not number.isdigit() or len(number) > _MOST_DIGITS:
+        raise RequestError("An age is a whole number of days or hours: 30d, 12h.")
+    return int(number) * unit
+
+
 def _full(job: "JobRecord") -> dict[str, Any]:
     return {
         **job_object(job),
         "lane": str(job.lane),
         "patches_done": job.patches_done,
-        "created_at": _when(job.created_at),
-        "updated_at": _when(job.updated_at),
+        "created_at": when(job.created_at),
+        "updated_at": when(job.updated_at),
     }
 
 
-def _when(seconds: float) -> str:
+def when(seconds: float) -> str:
+    """Return a moment as people and scripts read it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
@@ -133,7 +161,7 @@ def _table(found: Sequence["JobRecord"]) -> None:
     table = Table("job", "state", "encoder", "patches", "created", "error", box=None)
     for job in found:
         progress = f"{job.patches_done}/{job.patches}"
-        table.add_row(job.id[:8], job.state, job.encoder, progress, _when(job.created_at), job.error_code)
+        table.add_row(job.id[:8], job.state, job.encoder, progress, when(job.created_at), job.error_code)
     Console().print(table)
 
 
@@ -158,4 +186,4 @@ def _say_history(history: Sequence["Incident"]) -> None:
     for one in history:
         if one.event not in {"claimed", "completed"}:
             code = f" {one.code}" if one.code else ""
-            typer.echo(f"{_when(one.at)}  {one.kind} shard {one.shard}: {one.event}{code}: {one.detail or one.owner}")
+            typer.echo(f"{when(one.at)}  {one.kind} shard {one.shard}: {one.event}{code}: {one.detail or one.owner}")

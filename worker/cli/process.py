@@ -30,6 +30,7 @@ def worker(drain: Drain = False, lane: Lanes = None) -> None:
     faulthandler.enable()  # a decoder that crashes leaves its stack in the log
     lanes = tuple(lane or Lane)
     with reported(), Installation(load_settings()) as installation:
+        installation.ledger.checkpoints.discard_published()
         if installation.settings.broker_url and not drain:
             serve_broker(installation, lanes)
         else:

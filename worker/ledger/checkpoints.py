@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, delete, insert, or_, select
 
 from models.domain.errors import EmbeddingInvalid, LedgerError, LedgerUnavailable
+from models.domain.job import JobState
 from worker.killpoint import reach
 from worker.ledger import transitions
 from worker.ledger.clock import NOW
 from worker.ledger.database import Database
-from worker.ledger.records import Checkpoint, Lease
-from worker.ledger.schema import checkpoint, shard
+from worker.ledger.purge import purge
+from worker.ledger.records import Checkpoint, Lease, PurgeReport
+from worker.ledger.schema import checkpoint, job, shard
 
 
 class Checkpoints:
@@ -104,11 +106,31 @@ class Checkpoints:
 
     def discard(self, job_id: str) -> None:
         """Remove what is kept of a job; after its publication nobody needs it any more."""
+        if job_id:
+            shutil.rmtree(self._folder / job_id, ignore_errors=True)
+        # The rows go last: as long as they are there, `discard_published` finds what a killed worker left.
         with self._db.write("discard") as connection:
             of_job = select(shard.c.id).where(shard.c.job_id == job_id)
             connection.execute(delete(checkpoint).where(checkpoint.c.shard_id.in_(of_job)))
-        if job_id:
-            shutil.rmtree(self._folder / job_id, ignore_errors=True)
+
+    def discard_published(self) -> int:
+        """Discard what is kept of jobs that succeeded, whose workers died before they could; return how many."""
+        query = (
+            select(shard.c.job_id)
+            .join(checkpoint, checkpoint.c.shard_id == shard.c.id)
+            .join(job, job.c.id == shard.c.job_id)
+            .where(job.c.state == JobState.SUCCEEDED)
+            .distinct()
+        )
+        with self._db.read() as connection:
+            left = connection.execute(query).scalars().all()
+        for job_id in left:
+            self.discard(job_id)
+        return len(left)
+
+    def purge(self, older_than_s: float) -> PurgeReport:
+        """Remove what nobody will ask for; see `worker.ledger.purge`."""
+        return purge(self._db, self._folder, older_than_s)
 
     def _drop(self, row: Row[Any]) -> None:
         with self._db.write("drop") as connection:

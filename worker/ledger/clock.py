@@ -23,8 +23,9 @@ def _sqlite(element: EpochSeconds, compiler: SQLCompiler, **kw: Any) -> str:  # 
 
 @compiles(EpochSeconds, "postgresql")  # type: ignore[no-untyped-call,untyped-decorator,unused-ignore]
 def _postgresql(element: EpochSeconds, compiler: SQLCompiler, **kw: Any) -> str:  # noqa: ARG001
-    # now() would be the start of the transaction, which may have waited for a lock since.
-    return "extract(epoch from clock_timestamp())::double precision"
+    # now() would be the start of the transaction, which may have waited for a lock since. A subselect, as that is
+    # evaluated once a statement: a bare volatile function is called for every row, and no index is searched by it.
+    return "(SELECT extract(epoch from clock_timestamp())::double precision)"
 
 
 NOW = EpochSeconds()

@@ -1,21 +1,25 @@
 """The connection to the ledger's database: SQLite for one host, PostgreSQL for a fleet."""
 
+import math
 import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
+    DisconnectionError,
     InterfaceError,
     OperationalError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.functions import FunctionElement
 
 from models.domain.errors import LedgerError, LedgerUnavailable, SettingsInvalid
@@ -24,7 +28,9 @@ from worker.ledger import migration
 from worker.ledger.clock import NOW
 
 _BUSY_S = 30.0  # how long a writer waits for another one
+_IDLE_S = 1.0  # after which a connection is tried before it is used
 _WRITE = "slidewire_write"
+_USED_AT = "slidewire_used_at"
 
 
 class Database:
@@ -58,6 +64,9 @@ class Database:
         self._sqlite = self._url.get_backend_name() == "sqlite"
         self._engine = _sqlite_engine(self._url) if self._sqlite else _postgresql_engine(self._url)
         self._writer = self._engine.execution_options(**{_WRITE: True})
+        # PostgreSQL gives each statement a snapshot of its own anyway: a read needs no BEGIN and no COMMIT there.
+        self._reader = self._engine if self._sqlite else self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._failed_at = -math.inf
         try:
             self._migrate()
         except BaseException:
@@ -82,9 +91,13 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open one transaction that only reads; it never waits for a writer."""
-        with self._translated(), self._engine.begin() as connection:
+        """Only read; that never waits for a writer. Each statement sees what is committed by then."""
+        with self._translated(), self._reader.begin() as connection:
             yield connection
+
+    def failed_within(self, seconds: float) -> bool:
+        """Whether the database did not answer this process, not long ago."""
+        return time.monotonic() - self._failed_at < seconds
 
     def close(self) -> None:
         """Close every connection."""
@@ -107,25 +120,29 @@ class Database:
         name = "SQLite" if self._sqlite else "PostgreSQL"
         try:
             yield
-        except (OperationalError, InterfaceError, PoolTimeout, sqlite3.OperationalError) as exc:
-            raise LedgerUnavailable(
-                f"The ledger ({name}) does not answer ({_cause(exc)}): "
-                + (
-                    "is its folder writable, its disk not full, and no other program holding the file?"
-                    if self._sqlite
-                    else "is the server up, and are its name, user and password right?"
-                )
-            ) from exc
-        except (DatabaseError, sqlite3.DatabaseError) as exc:
-            if type(exc) not in {
-                DatabaseError,
-                sqlite3.DatabaseError,
-            }:  # IntegrityError, ProgrammingError: a bug of ours
-                raise
+        except (DatabaseError, InterfaceError, PoolTimeout, sqlite3.DatabaseError) as exc:
+            if _does_not_answer(exc):
+                self._failed_at = time.monotonic()
+                raise LedgerUnavailable(
+                    f"The ledger ({name}) does not answer ({_cause(exc)}): "
+                    + (
+                        "is its folder writable, its disk not full, and no other program holding the file?"
+                        if self._sqlite
+                        else "is the server up, and are its name, user and password right?"
+                    )
+                ) from exc
+            if type(exc) not in {DatabaseError, sqlite3.DatabaseError}:
+                raise  # IntegrityError, ProgrammingError: a bug of ours
             raise LedgerError(
                 f"The ledger ({name}) is damaged or no ledger ({_cause(exc)}): restore it from a backup, "
                 "or name another file."
             ) from exc
+
+
+def _does_not_answer(exc: Exception) -> bool:
+    if isinstance(exc, DatabaseError) and exc.connection_invalidated:
+        return True  # PostgreSQL cut the connection, whatever it says, as after a worker stood still in a transaction
+    return isinstance(exc, OperationalError | InterfaceError | PoolTimeout | sqlite3.OperationalError)
 
 
 def _known_url(text: str) -> URL:
@@ -151,7 +168,24 @@ def _postgresql_engine(url: URL) -> Engine:
     if "options" not in url.query:
         # A worker that is stopped inside a transaction must not hold up the rest of the fleet.
         arguments["options"] = f"-c lock_timeout={_BUSY_S:.0f}s -c idle_in_transaction_session_timeout=60s"
-    return create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=arguments)
+    engine = create_engine(url, hide_parameters=True, connect_args=arguments)
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", partial(_ping_if_idle, engine.dialect))
+    return engine
+
+
+def _note_use(connection: Any, record: ConnectionPoolEntry) -> None:  # noqa: ARG001
+    record.info[_USED_AT] = time.monotonic()
+
+
+def _ping_if_idle(dialect: Dialect, connection: Any, record: ConnectionPoolEntry, proxy: object) -> None:  # noqa: ARG001
+    """See that a connection still is one, unless it was a moment ago: the server may have been restarted."""
+    if time.monotonic() - record.info.get(_USED_AT, math.inf) < _IDLE_S:
+        return
+    try:
+        dialect.do_ping(connection)
+    except dialect.loaded_dbapi.Error as exc:
+        raise DisconnectionError from exc
 
 
 def _sqlite_engine(url: URL) -> Engine:

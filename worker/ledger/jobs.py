@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from models.domain.embedding import Output
 from models.domain.errors import JobNotFound, LedgerError
 from models.domain.job import JobState, Lane
-from worker.ledger import transitions
+from worker.ledger import endpoints, transitions
 from worker.ledger.clock import NOW
 from worker.ledger.database import Database
 from worker.ledger.records import Incident, JobRecord, NewJob, Submission
@@ -45,6 +45,7 @@ class Jobs:
                 _hurry(connection, new)
             record = _record(connection.execute(_records().where(job.c.key == new.key)).one())
             if serial is not None:
+                endpoints.enter(connection, new.endpoint)
                 locked = _lock(connection, record.id)
                 transitions.insert_shards(connection, locked, "embed", new.shards)
                 if not new.shards:

@@ -11,6 +11,7 @@ from worker.ledger.records import Lease, ReapReport, ShardState
 from worker.ledger.schema import shard
 
 _AT_ONCE = 1000
+_CALM_S = 5.0
 
 _RAN_OUT = (shard.c.state == ShardState.LEASED) & (shard.c.lease_until < NOW)
 
@@ -18,8 +19,11 @@ _RAN_OUT = (shard.c.state == ShardState.LEASED) & (shard.c.lease_until < NOW)
 def reap(db: Database) -> ReapReport:
     """Put shards back whose lease ran out; quarantine a shard, and its job, at the third crash.
 
-    Any process may do this at any time, several at once; a lease is taken back once.
+    Any process may do this at any time, several at once; a lease is taken back once. While the database did not
+    answer, nobody could renew a lease: when it is back, the living come first.
     """
+    if db.failed_within(_CALM_S):
+        return ReapReport(expired=0, quarantined=0)
     with db.read() as connection:
         query = select(*transitions.LEASE_COLUMNS).where(_RAN_OUT)
         rows = connection.execute(query.order_by(shard.c.lease_until).limit(_AT_ONCE)).all()

@@ -88,6 +88,54 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether a server may be asked.
+
+    Parameters
+    ----------
+    closed : bool
+        Its breaker is: nothing is wrong.
+    pause_s : float
+        Seconds for which nothing is sent to it; 0 if its breaker is closed, or waits for a call that tries.
+    code : str
+        Of the error that opened the breaker; "" if it is closed.
+    """
+
+    closed: bool = True
+    pause_s: float = 0.0
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRecord:
+    """A server as the ledger knows it.
+
+    Parameters
+    ----------
+    key : str
+        Its name, or scheme, host and port.
+    state : {"closed", "open", "half-open", "denied"}
+        Of its breaker; half-open: the next call decides.
+    code : str
+        Of the error that opened it; "" if it is closed.
+    until : float or None
+        When it opens or opened to a call that tries, in seconds since 1970; None if it is closed.
+    leased, waiting : int
+        Shards that are worked on, and that wait.
+    succeeded_at : float or None
+        When a call was last known to succeed.
+    """
+
+    key: str
+    state: str
+    code: str
+    until: float | None
+    leased: int
+    waiting: int
+    succeeded_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
     """A job to be queued.
 
@@ -283,6 +331,15 @@ class Heartbeat:
     """The ledger's answer to a heartbeat: whether to stop, as the job was cancelled or has ended otherwise."""
 
     cancel_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeReport:
+    """What a purge removed: jobs whose checkpoints were forgotten, files, and the bytes they took."""
+
+    jobs: int
+    files: int
+    freed_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,9 +85,10 @@ shard = Table(
     Column("updated_at", Double, nullable=False),
     # Also what makes a second publish shard impossible: its index is the number of embed shards.
     UniqueConstraint("job_id", "idx"),
-    Index("ix_shard_claim", "state", "endpoint", "rank", "turn", "idx"),
+    # The last column lets claims pass over shards that back off without looking at their rows.
+    Index("ix_shard_claim", "state", "endpoint", "rank", "turn", "idx", "not_before"),
     Index("ix_shard_lease", "state", "lease_until"),
-    Index("ix_shard_rung", "state", "rung_at"),
+    Index("ix_shard_rung", "state", "rank", "endpoint", "rung_at", "not_before"),
 )
 
 checkpoint = Table(
@@ -129,4 +130,36 @@ endpoint = Table(  # what the fleet knows of a server: its breaker, its token bu
     Column("succeeded_at", Double, nullable=False),
     Column("tokens", Double, nullable=False),
     Column("tokens_at", Double, nullable=False),
+)
+
+backfill = Table(  # an archive that is worked through, and how far it has been searched
+    "backfill",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("key", String(64), nullable=False, unique=True),
+    Column("wanted", JSON, nullable=False),
+    # The cursor: days that are being searched ("" for no bound), studies of them that were seen, the page before.
+    Column("first_day", String(10), nullable=False),
+    Column("last_day", String(10), nullable=False),
+    Column("seen", Integer, nullable=False),
+    Column("page", String(64), nullable=False),
+    Column("listed", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+
+backfill_item = Table(  # a series that a backfill found, and what became of it
+    "backfill_item",
+    metadata,
+    Column("serial", Integer, primary_key=True, autoincrement=True),
+    Column("backfill_id", String(32), ForeignKey("backfill.id", ondelete="CASCADE"), nullable=False),
+    Column("study_uid", String(64), nullable=False),
+    Column("series_uid", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("code", Text, nullable=False),
+    Column("job_id", String(32), nullable=False),  # "" as long as there is none
+    Column("patches", Integer, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    UniqueConstraint("backfill_id", "study_uid", "series_uid"),
+    Index("ix_backfill_item_state", "backfill_id", "state", "serial"),
 )

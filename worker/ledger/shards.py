@@ -10,16 +10,13 @@ from models.domain.errors import Interrupted, LedgerError, ResultCorrupt, Slidew
 from models.domain.job import JobState, Lane
 from worker.ledger import transitions
 from worker.ledger.backoff import ATTEMPTS
-from worker.ledger.claim import Wanted, claim, due
+from worker.ledger.claim import Wanted, claim
 from worker.ledger.clock import NOW
 from worker.ledger.database import Database
 from worker.ledger.failures import Failed, count_failure
 from worker.ledger.reaper import reap
-from worker.ledger.records import Doorbell, Heartbeat, Lease, ReapReport, Rules, ShardState
+from worker.ledger.records import Heartbeat, Lease, ReapReport, Rules, ShardState
 from worker.ledger.schema import job, shard
-
-_RING_AGAIN_S = 300.0  # a doorbell nobody answered for so long is taken for lost
-_LANES = {lane.rank: lane for lane in Lane}
 
 
 class Shards:
@@ -49,8 +46,7 @@ class Shards:
         lanes : collection of Lane
             Only of these.
         """
-        with self._db.write("claim") as connection:
-            return claim(connection, Wanted(owner, job_id, frozenset(lanes)), self._rules)
+        return claim(self._db, Wanted(owner, job_id, frozenset(lanes)), self._rules)
 
     def heartbeat(self, lease: Lease, patches_done: int, note: str = "") -> Heartbeat:
         """Renew the lease, say how many of its patches are embedded and where the worker is; learn whether to stop."""
@@ -141,22 +137,6 @@ class Shards:
     def reap(self) -> ReapReport:
         """Take back the leases that ran out; see `worker.ledger.reaper`."""
         return reap(self._db)
-
-    def doorbells(self, limit: int) -> tuple[Doorbell, ...]:
-        """Return shards to announce: due, and never announced since they are pending, or five minutes ago."""
-        quiet = shard.c.rung_at.is_(None) | (shard.c.rung_at < NOW - _RING_AGAIN_S)
-        query = due().add_columns(shard.c.dispatch_no + 1, shard.c.kind, shard.c.rank).where(quiet).limit(limit)
-        with self._db.read() as connection:
-            return tuple(Doorbell(row[0], row[1], row[2], _LANES[row[3]]) for row in connection.execute(query))
-
-    def rung(self, doorbell: Doorbell) -> None:
-        """Note that a doorbell was sent; nothing happens if another process has noted it, too."""
-        with self._db.write("rung") as connection:
-            connection.execute(
-                update(shard)
-                .where(shard.c.id == doorbell.shard_id, shard.c.dispatch_no == doorbell.dispatch_no - 1)
-                .values(dispatch_no=doorbell.dispatch_no, rung_at=NOW)
-            )
 
     def remaining(self, job_id: str | None = None) -> int:
         """Return how many shards wait or are being worked on, of one job or of all."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, or_, select, update
 
 from models.domain.errors import LeaseLost
 from models.domain.job import JobState, Lane
@@ -25,6 +25,29 @@ LEASE_COLUMNS = (
     shard.c.dispatch_no, shard.c.endpoint,
 )  # fmt: skip
 """A row of these, in the order of `Lease`."""
+
+# What every shard needs is made once: to put a statement together takes longer than to run it.
+_LOCKED_JOB = (
+    select(job.c.id, job.c.serial, job.c.lane, job.c.endpoint, job.c.state, job.c.cancel_requested)
+    .where(job.c.id == bindparam("job_id"))
+    .with_for_update(key_share=True)
+)
+_QUEUED = (
+    select(job.c.serial)
+    .where(job.c.id == bindparam("job_id"), job.c.state == JobState.QUEUED)
+    .with_for_update(key_share=True, skip_locked=True)
+)
+_START_JOB = update(job).where(job.c.serial == _QUEUED.scalar_subquery()).values(state=JobState.RUNNING, updated_at=NOW)
+_LEASED_SHARD = (
+    update(shard)
+    .where(
+        shard.c.id == bindparam("shard_id"),
+        shard.c.epoch == bindparam("lease_epoch"),
+        shard.c.state == ShardState.LEASED,
+    )
+    .values(updated_at=NOW)
+)
+_AUDIT = insert(attempt).values(at=NOW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +69,7 @@ class LockedJob:
 
 def lock_job(connection: Connection, job_id: str) -> LockedJob | None:
     """Lock the job's row; None if there is no such job."""
-    row = connection.execute(
-        select(job.c.id, job.c.serial, job.c.lane, job.c.endpoint, job.c.state, job.c.cancel_requested)
-        .where(job.c.id == job_id)
-        .with_for_update(key_share=True)
-    ).one_or_none()
+    row = connection.execute(_LOCKED_JOB, {"job_id": job_id}).one_or_none()
     if row is None:
         return None
     return LockedJob(row.id, row.serial, Lane(row.lane), row.endpoint, JobState(row.state), row.cancel_requested)
@@ -80,15 +99,8 @@ def update_leased(connection: Connection, lease: Lease, values: dict[str, object
     LeaseLost
         The shard is not leased under this epoch any more; nothing was written.
     """
-    result = connection.execute(
-        update(shard)
-        .where(
-            shard.c.id == lease.shard_id,
-            shard.c.epoch == lease.epoch,
-            shard.c.state == ShardState.LEASED,
-        )
-        .values(updated_at=NOW, **values)
-    )
+    fence = {"shard_id": lease.shard_id, "lease_epoch": lease.epoch}
+    result = connection.execute(_LEASED_SHARD.values(**values), fence)
     if result.rowcount != 1:
         raise lease_lost(lease)
 
@@ -101,12 +113,11 @@ def end_lease(connection: Connection, lease: Lease, state: ShardState, values: d
 
 def audit(connection: Connection, lease: Lease, event: str, code: str = "", detail: str = "") -> None:
     """Append to the history of the shard."""
-    connection.execute(
-        insert(attempt).values(
-            shard_id=lease.shard_id, epoch=lease.epoch, owner=lease.owner, event=event, code=code,
-            detail=one_line(detail), at=NOW,
-        )
-    )  # fmt: skip
+    incident = {
+        "shard_id": lease.shard_id, "epoch": lease.epoch, "owner": lease.owner, "event": event, "code": code,
+        "detail": one_line(detail),
+    }  # fmt: skip
+    connection.execute(_AUDIT, incident)
 
 
 def insert_shards(connection: Connection, locked: LockedJob, kind: str, ranges: Sequence[tuple[int, int]]) -> None:
@@ -136,13 +147,7 @@ def cancel_pending(connection: Connection, job_id: str) -> None:
 
 def start_job(connection: Connection, job_id: str) -> None:
     """Make a queued job a running one, unless somebody else holds its lock (and so changes its state anyway)."""
-    queued = connection.execute(
-        select(job.c.serial)
-        .where(job.c.id == job_id, job.c.state == JobState.QUEUED)
-        .with_for_update(key_share=True, skip_locked=True)
-    ).scalar_one_or_none()
-    if queued is not None:
-        connection.execute(update(job).where(job.c.serial == queued).values(state=JobState.RUNNING, updated_at=NOW))
+    connection.execute(_START_JOB, {"job_id": job_id})
 
 
 def end_job(connection: Connection, job_id: str, state: JobState, code: str = "", message: str = "") -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.domain.embedding import Embeddings
-from models.domain.errors import ResultCorrupt
+from models.domain.errors import EmbeddingInvalid, ResultCorrupt
 from models.domain.patch import BatchEmbedding
 from models.domain.plan import Plan
 
@@ -57,10 +57,15 @@ def assemble(plan: Plan, parts: Sequence[NDArray[np.float32]], dimension: int) -
     ------
     ResultCorrupt
         The parts are not the plan's patches.
+    EmbeddingInvalid
+        A number is NaN or infinite, or a patch is a hole where the plan allows none.
     """
     matrix = np.concatenate(parts) if parts else np.empty((0, dimension), np.float32)
     if matrix.shape != (len(plan.grid), dimension):
         raise ResultCorrupt(
             f"The checkpoints hold {matrix.shape} numbers, the plan needs {(len(plan.grid), dimension)}."
         )
-    return plan.assemble(matrix)
+    embeddings = plan.assemble(matrix)
+    if plan.missing == "error" and embeddings.holes.any():
+        raise EmbeddingInvalid(f"{int(embeddings.holes.sum())} patches have no embedding, and the job allows no holes.")
+    return embeddings

@@ -259,3 +259,18 @@ def test_a_secret_that_changes(server: StrictServer, tmp_path: Path) -> None:
     file.write_text(_SECRET)
     credentials.apply({})
     assert tokens.given == 1
+
+
+@pytest.mark.timeout(30)
+def test_a_door_that_is_shut_in_the_middle_keeps_no_connection(server: StrictServer) -> None:
+    """Refused by server and token's server alike, again and again: each is said, and the one connection is free."""
+    tokens = TokenServer(server)
+    session = _session(server)
+    assert session.fetch(f"{server.url}/fine", "*/*").body == b"token-1"
+    tokens.revoked.add("token-1")
+    server.replies = [lambda asked: Reply(403) if asked.path == "/token" else tokens.reply(asked)]
+    for _ in range(3):
+        with pytest.raises(AccessDenied):
+            session.fetch(f"{server.url}/shut", "*/*")
+    server.replies = [tokens.reply]
+    assert session.fetch(f"{server.url}/fine", "*/*").body == b"token-2"

@@ -1,5 +1,6 @@
 """Settings: environment before file before default; a wrong value is named and never shown."""
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from connectors.endpoints import Credentials
 from connectors.profile import Profile
 from models.domain.errors import EndpointNotAllowed, SettingsInvalid
+from worker.ledger import EndpointRules
 from worker.settings import Settings, load_settings
 
 _SECRET = "hunter2"
@@ -53,6 +55,17 @@ def _file(text: str, name: str = "slidewire.toml") -> Path:
         ("[endpoints.pacs]\nurl = 'https://p.test'\ntimeouts = {window_s = 0}", "timeouts.window_s"),
         ("[endpoints.pacs]\nurl = 'https://p.test'\ntoken_url = 'https://me:hunter2@h/t'", "endpoints.pacs.token_url"),
         ("[endpoints.pacs]\nurl = 'https://p.test'\ntoken_url = 'https://h/t?key=hunter2'", "endpoints.pacs.token_url"),
+        ("[endpoints.pacs]\nurl = 'https://p.test'\nworkers = 0", "endpoints.pacs.workers"),
+        ("[endpoints.pacs]\nurl = 'https://p.test'\nrequests_per_s = 0", "endpoints.pacs.requests_per_s"),
+        ("[endpoints.pacs]\nurl = 'https://p.test'\nrequests_per_s = nan", "endpoints.pacs.requests_per_s"),
+        ("[endpoints.pacs]\nurl = 'https://p.test'\nquiet_hours = 'hunter2'", "endpoints.pacs.quiet_hours"),
+        ("[endpoints.pacs]\nurl = 'https://p.test'\nquiet_hours = '7-18'", "endpoints.pacs.quiet_hours"),
+        ("[endpoints.pacs]\nurl = 'https://p.test'\nquiet_hours = '07:00-24:00'", "endpoints.pacs.quiet_hours"),
+        ("[endpoints.pacs]\nurl = 'https://p.test'\nquiet_hours = '07:00-07:00'", "quiet_hours.*begin when they end"),
+        ("[endpoints.pacs]\nurl = 'https://p.test'\ntime_zone = 'hunter2'", "endpoints.pacs.time_zone"),
+        ("[endpoints.pacs]\nurl = 'https://p.test'\ntime_zone = '/hunter2'", "endpoints.pacs.time_zone"),
+        ("[endpoints.pacs]\nurl = 'https://p.test'\ntime_zone = 'Europe'", "endpoints.pacs.time_zone"),
+        ("[endpoints.pacs]\nurl = 'https://p.test'\ntime_zone = ''", "endpoints.pacs.time_zone"),
         ("endpoints = 'hunter2'", "endpoints"),
         ("allowed_urls = 'hunter2'", "allowed_urls"),
     ],
@@ -187,6 +200,29 @@ def test_an_endpoint_has_what_its_settings_say(tmp_path: Path) -> None:
     )
     assert (endpoint.timeouts.least_bytes_s, endpoint.timeouts.window_s) == (20000, 5)
     assert endpoint.url == "https://pacs.test/dicom-web"
+
+
+def test_rules_of_an_endpoint() -> None:
+    """What the fleet keeps to is known by the endpoint's name; without any, there are none."""
+    _file(
+        """
+        [endpoints.free]
+        url = "https://free.test"
+        [endpoints.pacs]
+        url = "https://pacs.test"
+        workers = 3
+        requests_per_s = 2.5
+        quiet_hours = "22:30-06:00"
+        time_zone = "America/New_York"
+        """
+    )
+    rules = load_settings().rules.endpoints
+    assert rules["free"] == EndpointRules()
+    pacs = rules["pacs"]
+    assert (pacs.workers, pacs.requests_per_s) == (3, 2.5)
+    assert pacs.quiet is not None
+    for moment, quiet in (("2026-01-10T03:29Z", False), ("2026-01-10T03:30Z", True), ("2026-07-10T02:30Z", True)):
+        assert pacs.quiet.contains(datetime.fromisoformat(moment).timestamp()) is quiet, moment
 
 
 def test_what_is_known_of_a_server_is_found(tmp_path: Path) -> None:

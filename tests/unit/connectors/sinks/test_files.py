@@ -13,7 +13,7 @@ from connectors.endpoints import Endpoints
 from connectors.sinks import files
 from connectors.sinks.files import FilesSink, open_sink, put
 from connectors.table import matrix_of
-from models.domain.errors import ExtraMissing, OutputUnwritable
+from models.domain.errors import ExtraMissing, OutputUnavailable, OutputUnwritable
 from models.domain.request import OutputSpec
 from models.domain.slide import SlideRef
 from tests.unit.connectors.dicom.results import make_result, rich_header
@@ -50,7 +50,7 @@ def test_a_full_disk_leaves_nothing_new(tmp_path: Path, before: bytes | None) ->
     path = tmp_path / "slide.parquet"
     if before is not None:
         path.write_bytes(before)
-    with pytest.raises(OutputUnwritable, match="No space"):
+    with pytest.raises(OutputUnavailable, match="No space"):
         put(str(path), b"new")
     assert [one.name for one in tmp_path.iterdir()] == ([] if before is None else [path.name])
     assert before is None or path.read_bytes() == before
@@ -89,6 +89,74 @@ def test_a_bucket_that_does_not_take_it() -> None:
     """An unknown kind of URI, or a bucket that raises what it likes, is an error of ours."""
     with pytest.raises(OutputUnwritable):
         put("nosuchscheme://bucket/x.parquet", b"new")
+
+
+class _HttpError(Exception):
+    """As gcsfs raises it."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"status {code}")
+        self.code = code
+
+
+DefaultCredentialsError = type("DefaultCredentialsError", (Exception,), {})
+_FOR_GOOD: list[Exception] = [
+    FileNotFoundError(), PermissionError(), NotADirectoryError(), IsADirectoryError(), FileExistsError(),
+    ValueError("Bad Request"), OSError(errno.EROFS, "Read-only file system"), OSError(errno.ENAMETOOLONG, "too long"),
+    OSError("Forbidden: bucket"), _HttpError(401), _HttpError(403), DefaultCredentialsError(),
+]  # fmt: skip
+_FOR_NOW: list[Exception] = [
+    OSError(errno.ENOSPC, "No space left"), OSError(errno.EIO, "Input/output error"), OSError(errno.EBUSY, "SlowDown"),
+    OSError(errno.EDQUOT, "quota"), TimeoutError(), ConnectionResetError(), _HttpError(500), _HttpError(503),
+    RuntimeError("whatever"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [*_FOR_GOOD, *_FOR_NOW], ids=repr)
+@pytest.mark.parametrize("place", ["memory://bucket/x.parquet", "x.parquet"])
+def test_what_is_worth_another_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, place: str
+) -> None:
+    """A full disk and a bucket that fails are; rights, missing buckets and wrong names are not; no address is told."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(files, "_put_local", fail)
+    monkeypatch.setattr(fsspec.core, "url_to_fs", fail)
+    with pytest.raises(OutputUnwritable) as caught:
+        put(place if "://" in place else str(tmp_path / place), b"new")
+    assert type(caught.value) is (OutputUnavailable if error in _FOR_NOW else OutputUnwritable)
+    assert caught.value.retryable is (error in _FOR_NOW)
+    assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [None, b"", b"other bytes"])
+def test_what_is_not_there_afterwards_is_no_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bytes | None
+) -> None:
+    """A place that says nothing and keeps nothing, or something else, is found out."""
+
+    def keep(path: Path, content: bytes) -> None:
+        del content
+        if kept is not None:
+            path.write_bytes(kept)
+
+    monkeypatch.setattr(files, "_put_local", keep)
+    with pytest.raises(OutputUnavailable, match="parquet was written"):
+        FilesSink(str(tmp_path), dicom=False).write(make_result(2, 3, None))
+
+
+def test_a_bucket_that_cannot_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where reading back fails, nothing is known to be lost: that is worth another try."""
+
+    def fail(*_: object) -> None:
+        raise _HttpError(503)
+
+    sink = FilesSink("memory://bucket/elsewhere", dicom=False)
+    monkeypatch.setattr(files.fsspec, "open", fail)
+    with pytest.raises(OutputUnavailable, match="cannot be told"):
+        sink.write(make_result(2, 3, None))
 
 
 def test_a_bucket_whose_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.domain.errors import EmbeddingInvalid, LedgerError, LedgerUnavailable
-from tests.unit.worker.ledger.sample import claim, matrix, run_out, submit
+from tests.unit.worker.ledger.sample import claim, finish, matrix, run_out, submit
 from worker.ledger import Ledger
 
 
@@ -119,6 +119,22 @@ def test_what_is_discarded_is_gone(ledger: Ledger) -> None:
         assert ledger.checkpoints.load(first.job_id) == []
         assert not (ledger.checkpoints._folder / first.job_id).exists()
     assert len(ledger.checkpoints.load(second.job_id)) == 1
+
+
+def test_what_a_dead_worker_did_not_discard_is_found(ledger: Ledger) -> None:
+    """Of jobs that succeeded, files and rows; an open job keeps what it has."""
+    for key in ("published", "open"):
+        submit(ledger, key, shards=1)
+    first, second = claim(ledger), claim(ledger)
+    for lease in (first, second):
+        finish(ledger, lease)
+    publish = claim(ledger, first.job_id)
+    ledger.shards.publish(publish, ())
+    assert ledger.checkpoints.discard_published() == 1
+    assert ledger.checkpoints.load(first.job_id) == []
+    assert not (ledger.checkpoints._folder / first.job_id).exists()
+    assert len(ledger.checkpoints.load(second.job_id)) == 1
+    assert ledger.checkpoints.discard_published() == 0
 
 
 def test_nobody_else_reads_checkpoints(ledger: Ledger) -> None:

@@ -34,7 +34,6 @@ from tests.unit.worker.ledger.sample import (
     together,
 )
 from worker.ledger import JobState, Lane, Lease, Ledger
-from worker.ledger.schema import shard
 
 _DRAIN = """
 import sys
@@ -316,34 +315,6 @@ def test_a_publisher_of_a_cancelled_job_that_misses_checkpoints_lets_go(ledger: 
     ledger.jobs.cancel(job.id)
     assert ledger.shards.rewind(publish) == 0
     assert ledger.jobs.get(job.id).state == JobState.CANCELLED
-
-
-def test_a_doorbell_is_rung_once_and_again_after_five_minutes(ledger: Ledger) -> None:
-    """Lost messages are sent again, and a message noted by two processes counts once."""
-    submit(ledger, shards=3)
-    bells = ledger.shards.doorbells(2)
-    assert [(bell.dispatch_no, bell.kind, bell.lane) for bell in bells] == [(1, "embed", Lane.STANDARD)] * 2
-    for bell in bells:
-        ledger.shards.rung(bell)
-        ledger.shards.rung(bell)
-    assert [bell.dispatch_no for bell in ledger.shards.doorbells(9)] == [1]
-    with ledger._db.write() as connection:
-        connection.execute(shard.update().where(shard.c.id == bells[0].shard_id).values(rung_at=ledger._db.now - 301.0))
-    again = ledger.shards.doorbells(9)[0]
-    assert (again.shard_id, again.dispatch_no) == (bells[0].shard_id, 2)
-    assert claim(ledger).dispatch_no == 1
-
-
-def test_no_doorbell_for_a_shard_that_is_leased_or_waits(ledger: Ledger) -> None:
-    """Only what a worker could claim is announced; what comes back is announced anew."""
-    submit(ledger, shards=1)
-    ledger.shards.rung(ledger.shards.doorbells(1)[0])
-    lease = claim(ledger)
-    assert ledger.shards.doorbells(9) == ()
-    ledger.shards.fail(lease, EndpointFailed("The server answered 500."))
-    assert ledger.shards.doorbells(9) == ()
-    make_due(ledger, lease.shard_id)
-    assert [bell.dispatch_no for bell in ledger.shards.doorbells(9)] == [2]
 
 
 def test_what_remains_is_counted_for_all_jobs_or_one(ledger: Ledger) -> None:

@@ -1,12 +1,14 @@
 """Collect: what was embedded is safe, also when the work breaks off, and is put together whole or not at all."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.domain.errors import Interrupted, ResultCorrupt
+from models.domain.errors import EmbeddingInvalid, Interrupted, ResultCorrupt
 from models.domain.patch import BatchEmbedding, PatchGrid
 from models.domain.plan import Plan
 from tests.services.memory_slide import make_level, make_slide
@@ -118,3 +120,20 @@ def test_an_empty_plan_becomes_an_empty_result() -> None:
     plan = _plan()
     empty = Plan(plan.slide, plan.grid[0:0], 3, 2, ())
     assert assemble(empty, [], 7).matrix.shape == (0, 7)
+
+
+def test_holes_only_where_the_plan_allows_them() -> None:
+    """A patch without an embedding is a hole in a job that was told to leave some, and an error in any other."""
+    rows = np.array([[0, 0, 0], [np.nan] * 3, [2, 2, 2]], np.float32)
+    assert assemble(replace(_plan(), missing="mask"), [rows], 3).holes.tolist() == [True, False, False]
+    with pytest.raises(EmbeddingInvalid, match="1 patches"):
+        assemble(_plan(), [rows], 3)
+
+
+@pytest.mark.parametrize("missing", ["error", "mask"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_none_is_never_part_of_a_result(value: float, missing: Literal["error", "mask"]) -> None:
+    """One component that is no finite number is no hole."""
+    rows = np.array([[0, 0, 0], [1, value, 1], [2, 2, 2]], np.float32)
+    with pytest.raises(EmbeddingInvalid):
+        assemble(replace(_plan(), missing=missing), [rows], 3)

@@ -27,6 +27,8 @@ def upgrade() -> None:
         sa.Column("tokens_at", sa.Double, nullable=False),
         sa.PrimaryKeyConstraint("key", name="pk_endpoint"),
     )
+    # Of the shards that are there: nobody noted where their slides are.
+    op.execute("INSERT INTO endpoint VALUES ('', 'closed', '', '', 0, 0, 0, 0, 0, 0)")
 
 
 def _change_job() -> None:
@@ -49,5 +51,5 @@ def _change_shard() -> None:
     op.add_column("shard", sa.Column("note", sa.Text, nullable=False, server_default=""))
     op.add_column("shard", sa.Column("deferred_at", sa.Double))
     op.drop_index("ix_shard_claim", "shard")
-    op.create_index("ix_shard_claim", "shard", ["state", "endpoint", "rank", "turn", "idx"])
-    op.create_index("ix_shard_rung", "shard", ["state", "rung_at"])
+    op.create_index("ix_shard_claim", "shard", ["state", "endpoint", "rank", "turn", "idx", "not_before"])
+    op.create_index("ix_shard_rung", "shard", ["state", "rank", "endpoint", "rung_at", "not_before"])
