@@ -5,16 +5,20 @@ BIN = .venv/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SCRIPTS = .ci/run infra/install-services infra/make-venv
 
-.PHONY: help demo test check services test-faults bench bench-feed bench-memory clean
+.PHONY: help demo test check services test-faults soak bench bench-feed bench-memory bench-ledger bench-overhead simulate clean
 
 help:
 	@echo "make demo         embed a sample slide and leave the result in demo-out/ (no GPU, no account, no server)"
 	@echo "make test         everything a change must pass: check, then all tests against real servers"
 	@echo "make check        lint, format, types, import rules, shell scripts, Dockerfiles"
 	@echo "make test-faults  heavier fault injection: kills, restarts, broken answers"
+	@echo "make soak         2,000 slides while a worker is killed every few seconds; half an hour"
 	@echo "make bench        measure patches per second, end to end"
 	@echo "make bench-feed   measure only how fast patches reach the encoder, beside EZ-WSI and wsidicom"
 	@echo "make bench-memory read a slide of 100,000 x 100,000 px and show how much memory that takes"
+	@echo "make bench-ledger measure claims per second, and with a million shards in the ledger"
+	@echo "make bench-overhead measure what ledger, checkpoints and doorbell add to a job"
+	@echo "make simulate     where a fleet of 1 to 128 workers saturates on 100,000 slides"
 	@echo "make clean        remove outputs and caches (not .venv, not the downloaded sample)"
 
 .venv/bin/python:
@@ -55,7 +59,10 @@ check: .venv/.test
 	$(BIN)/hadolint infra/docker/Dockerfile.worker-cpu
 
 test-faults: .venv/.test services
-	$(BIN)/pytest -m faults
+	$(BIN)/pytest -m "faults and not soak"
+
+soak: .venv/.test
+	$(BIN)/pytest -m soak -s
 
 bench: .venv/.test services
 	$(BIN)/python -m tests.bench.bench_embed
@@ -65,6 +72,15 @@ bench-feed: .venv/.bench services
 
 bench-memory: .venv/.test
 	$(BIN)/python -m tests.bench.bench_memory
+
+bench-ledger: .venv/.test services
+	$(BIN)/python -m tests.bench.bench_ledger
+
+bench-overhead: .venv/.test services
+	$(BIN)/python -m tests.bench.bench_overhead
+
+simulate: .venv/.test
+	$(BIN)/python -m tests.bench.simulate_fleet
 
 clean:
 	rm -rf demo-out build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

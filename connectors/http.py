@@ -135,7 +135,7 @@ def translated(label: str) -> Iterator[None]:
 
 
 class NoCredentials(AccessDenied):
-    """This machine has none; the server was not asked, and other workers may have some."""
+    """There are none on this machine; the server was not asked, and other workers may have some."""
 
 
 class HttpSession(requests.Session):

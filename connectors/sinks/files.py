@@ -6,6 +6,7 @@ Whatever a disk or a bucket says of a file, it is read back and compared before 
 import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,8 @@ def put(uri: str, content: bytes) -> None:
             system.pipe_file(path, content)
         else:
             _put_local(Path(uri), content)
+    except OutputUnavailable:
+        raise
     except ImportError as exc:
         scheme = uri.partition(":")[0]
         raise ExtraMissing(f"Writing to {scheme}:// needs the extra 'files': pip install 'slidewire[files]'.") from exc
@@ -132,17 +135,21 @@ def _is_for_good(exc: Exception) -> bool:
 
 
 def _put_local(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    # A folder for this file's own beginnings: what a killed writer has left there goes with the next one's, and is
+    # found without reading a folder of a hundred thousand results.
+    parts = path.with_name(f".{path.name}.part")
+    parts.mkdir(parents=True, exist_ok=True)
+    temporary = parts / uuid4().hex
     try:
         with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    except FileNotFoundError as exc:  # another writer of the same bytes has just ended
+        raise OutputUnavailable("Another worker writes the same output: try again.") from exc
+    finally:
+        shutil.rmtree(parts, ignore_errors=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

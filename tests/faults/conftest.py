@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.fleet import forked
+from tests.services.command import Slidewire
+from tests.services.warm import WarmProcess
+
 RECORDS = Path(__file__).parents[2] / ".faults" / "records.jsonl"
 
 
@@ -67,3 +71,26 @@ def fault(request: pytest.FixtureRequest) -> Iterator[Fault]:
         line = {name: value for name, value in asdict(record).items() if not name.startswith("_")}
         with RECORDS.open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+
+@pytest.fixture(scope="session")
+def processes() -> Iterator[list[WarmProcess]]:
+    """Keep two processes from which workers are forked that are killed, stopped and started again."""
+    with forked(2) as both:
+        yield both
+
+
+@pytest.fixture
+def on_postgresql(slidewire: Slidewire, postgresql_url: str) -> Slidewire:
+    """Give the slidewire command with its ledger in a PostgreSQL."""
+    slidewire.environment["SLIDEWIRE_LEDGER_URL"] = postgresql_url
+    return slidewire
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def on_either(request: pytest.FixtureRequest, slidewire: Slidewire) -> Slidewire:
+    """Give the slidewire command once with its ledger in a file, once in a PostgreSQL."""
+    if request.param == "sqlite":
+        return slidewire
+    found: Slidewire = request.getfixturevalue("on_postgresql")
+    return found

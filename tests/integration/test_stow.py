@@ -181,4 +181,5 @@ def test_a_server_that_is_away_has_lost_nothing(slidewire: Slidewire, pacs_slide
         slidewire.failed("ACCESS_DENIED", *ask)
         assert slidewire.job(first["job"])["state"] == "succeeded"
         away.clear()
+        slidewire.done("endpoints", "resume", server.url.removesuffix("/dicom-web"))
         assert slidewire.done(*ask).json == first

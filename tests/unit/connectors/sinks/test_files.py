@@ -56,6 +56,33 @@ def test_a_full_disk_leaves_nothing_new(tmp_path: Path, before: bytes | None) ->
     assert before is None or path.read_bytes() == before
 
 
+def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    """A part of a file whose writer was killed is removed when the same result is written again."""
+    path = tmp_path / "slide.parquet"
+    left = tmp_path / ".slide.parquet.part" / "of a process that is no more"
+    left.parent.mkdir()
+    left.write_bytes(b"ne")
+    put(str(path), b"new")
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"new"
+
+
+def test_two_writers_of_the_same_result_harm_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that ends first takes the other's part with it; the other is told to try again, and the file is whole."""
+    path, replace_file = tmp_path / "slide.parquet", Path.replace
+
+    def replace_late(temporary: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replace_file)
+        put(str(path), b"new")
+        return replace_file(temporary, target)
+
+    monkeypatch.setattr(Path, "replace", replace_late)
+    with pytest.raises(OutputUnavailable, match="try again"):
+        put(str(path), b"new")
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"new"
+
+
 def test_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C between writing and renaming leaves no temporary file."""
 
