@@ -23,6 +23,7 @@ from connectors.oidc import OidcCredentials
 from connectors.protocols import Traffic
 from models.domain.errors import (
     AccessDenied,
+    CredentialsMissing,
     EndpointBusy,
     EndpointError,
     EndpointFailed,
@@ -134,10 +135,6 @@ def translated(label: str) -> Iterator[None]:
         raise EndpointError(f"The request to the {label} failed ({type(exc).__name__}).") from None
 
 
-class NoCredentials(AccessDenied):
-    """There are none on this machine; the server was not asked, and other workers may have some."""
-
-
 class HttpSession(requests.Session):
     """A session bound to one endpoint; safe for as many threads as the endpoint has connections.
 
@@ -168,7 +165,7 @@ class HttpSession(requests.Session):
         try:
             self.credential_factory.get_credentials().apply(headers)
         except google.auth.exceptions.GoogleAuthError as exc:
-            raise NoCredentials(
+            raise CredentialsMissing(
                 f"There are no credentials for the {self.endpoint.label} ({type(exc).__name__}): "
                 "check Google's application default credentials."
             ) from None
@@ -236,7 +233,7 @@ class HttpSession(requests.Session):
         said = list[SlidewireError]()
         try:
             yield said
-        except (EndpointPaused, EndpointNotAllowed, NoCredentials):
+        except (EndpointPaused, EndpointNotAllowed, CredentialsMissing):
             raise  # it was not sent
         except SlidewireError as exc:
             self.endpoint.gate.report(exc)

@@ -12,7 +12,8 @@
     │   ├── SlideAmbiguous  SpacingContradictory  ColorUnavailable
     │   └── FrameMissing  FrameUndecodable  PixelsUnsupported
     ├── EndpointError             the server that holds it
-    │   └── EndpointUnreachable*  EndpointBusy*  EndpointFailed*  EndpointPaused*  AccessDenied  ResponseInvalid
+    │   ├── EndpointUnreachable*  EndpointBusy*  EndpointFailed*  EndpointPaused*  ResponseInvalid
+    │   └── AccessDenied  CredentialsMissing
     ├── ResultError               what was computed, and where it goes
     │   └── EmbeddingInvalid  OutputUnwritable  OutputUnavailable*  StoreRefused  StoreMismatch
     │                         ResultNotFound  ResultCorrupt
@@ -58,6 +59,7 @@ class ErrorCode(StrEnum):
     ENDPOINT_FAILED = "ENDPOINT_FAILED"
     ENDPOINT_PAUSED = "ENDPOINT_PAUSED"
     ACCESS_DENIED = "ACCESS_DENIED"
+    CREDENTIALS_MISSING = "CREDENTIALS_MISSING"
     RESPONSE_INVALID = "RESPONSE_INVALID"
     RESULT_INVALID = "RESULT_INVALID"
     EMBEDDING_INVALID = "EMBEDDING_INVALID"
@@ -264,6 +266,12 @@ class AccessDenied(EndpointError):
     """401 or 403."""
 
     code = ErrorCode.ACCESS_DENIED
+
+
+class CredentialsMissing(AccessDenied):
+    """This machine has none; the server was not asked, and other workers may have some."""
+
+    code = ErrorCode.CREDENTIALS_MISSING
 
 
 class ResponseInvalid(EndpointError):

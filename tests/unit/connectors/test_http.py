@@ -18,6 +18,7 @@ from connectors.http import HttpSession, error_of, json_of, retry_after_s
 from connectors.protocols import Traffic
 from models.domain.errors import (
     AccessDenied,
+    CredentialsMissing,
     EndpointBusy,
     EndpointError,
     EndpointFailed,
@@ -401,7 +402,7 @@ def test_google_credentials_that_are_not_there(server: StrictServer, monkeypatch
     """Missing application default credentials deny access; their path is not told."""
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/no/such/key.json")
     with HttpSession(Endpoint(server.url, "pacs", Credentials("google"))) as session:
-        assert "key.json" not in str(_fails(session, AccessDenied))
+        assert "key.json" not in str(_fails(session, CredentialsMissing))
     assert server.asked == []
 
 
