@@ -13,6 +13,11 @@ def waits_are_over(slidewire: Slidewire) -> int:
     return _write(slidewire, "UPDATE shard SET not_before = 0 WHERE state = 'pending' AND not_before > 0")
 
 
+def pauses_are_over(slidewire: Slidewire) -> int:
+    """Let every server be asked again that is left alone; return how many there were."""
+    return _write(slidewire, "UPDATE endpoint SET open_until = 0, probe_until = 0 WHERE state <> 'closed'")
+
+
 def waited_for_server(slidewire: Slidewire, hours: float) -> int:
     """Let shards that wait for a server have waited for so much longer; return how many there were."""
     longer = f"UPDATE shard SET deferred_at = deferred_at - {hours * 3600} WHERE deferred_at IS NOT NULL"

@@ -8,7 +8,20 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, and_, bindparam, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    ScalarSelect,
+    Select,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from models.domain.job import Lane
@@ -17,7 +30,7 @@ from worker.ledger.breaker import BreakerState
 from worker.ledger.clock import NOW
 from worker.ledger.database import Database
 from worker.ledger.records import EndpointRules, Lease, Rules, ShardState
-from worker.ledger.schema import endpoint, shard
+from worker.ledger.schema import attempt, endpoint, shard
 
 _DUE = and_(shard.c.state == ShardState.PENDING, shard.c.not_before <= NOW)
 _BARRED = and_(endpoint.c.state != BreakerState.CLOSED, or_(endpoint.c.open_until > NOW, endpoint.c.probe_until > NOW))
@@ -31,10 +44,20 @@ def _head(lane: Lane) -> ScalarSelect[Any]:
     return query.correlate(endpoint).scalar_subquery()
 
 
-def _take_first(*due: ColumnElement[bool]) -> ReturningUpdate[Any]:
-    """Return the statement that leases the first due shard that nobody else is taking right now."""
+@dataclass(frozen=True, slots=True)
+class _Take:
+    """Two forms of one claim."""
+
+    shard: ReturningUpdate[Any]
+    """Leases the shard; its job and its history have statements of their own."""
+    everything: Select[Any]
+    """Does all of it, in one journey to the server; SQLite has no such statements, and no journeys."""
+
+
+def _take_first(*due: ColumnElement[bool]) -> _Take:
+    """Return what leases the first due shard that nobody else is taking right now."""
     first = select(shard.c.id).where(_DUE, *due).order_by(shard.c.rank, shard.c.turn, shard.c.idx).limit(1)
-    return (
+    take = (
         update(shard)
         .where(shard.c.id == first.with_for_update(skip_locked=True).scalar_subquery())
         .values(
@@ -43,6 +66,15 @@ def _take_first(*due: ColumnElement[bool]) -> ReturningUpdate[Any]:
         )
         .returning(*transitions.LEASE_COLUMNS)
     )  # fmt: skip
+    taken = take.cte("taken")
+    started = transitions.starting(select(taken.c.job_id).scalar_subquery())
+    history = {
+        attempt.c.shard_id: taken.c.id, attempt.c.epoch: taken.c.epoch, attempt.c.owner: taken.c.owner,
+        attempt.c.event: literal("claimed"), attempt.c.code: literal(""), attempt.c.detail: literal(""),
+        attempt.c.at: NOW,
+    }  # fmt: skip
+    noted = insert(attempt).from_select(list(history), select(*history.values()).select_from(taken))
+    return _Take(take, select(taken).add_cte(started.cte("started"), noted.cte("noted")))
 
 
 # Made once: to put a statement together takes longer than to run it.
@@ -53,6 +85,17 @@ _TAKE_OF_QUEUE = _take_first(
     shard.c.endpoint == bindparam("queue_endpoint"),
     shard.c.rank == bindparam("queue_rank"),
     shard.c.turn >= bindparam("queue_turn"),  # saves a second walk over shards that wait to be tried again
+)
+_LEASED = (
+    select(func.count())
+    .select_from(shard)
+    .where(shard.c.state == ShardState.LEASED, shard.c.endpoint == bindparam("of_endpoint"))
+)
+_HELD = select(_BARRED).where(endpoint.c.key == bindparam("of_endpoint")).with_for_update()
+_TRIED = (
+    update(endpoint)
+    .where(endpoint.c.key == bindparam("of_endpoint"), endpoint.c.state != BreakerState.CLOSED)
+    .values(probe_until=NOW + bindparam("lease_s"))
 )
 _TAKE_OF_JOB = _take_first(shard.c.job_id == bindparam("of_job"), shard.c.rank.in_(bindparam("ranks", expanding=True)))
 
@@ -107,7 +150,7 @@ def claim(db: Database, wanted: Wanted, rules: Rules) -> Lease | None:
     """
     if wanted.job_id is not None:
         of_job = {"of_job": wanted.job_id, "ranks": [lane.rank for lane in wanted.lanes]}
-        with db.write("claim") as connection:
+        with db.write("claim", at_once=True) as connection:
             return _take(connection, _TAKE_OF_JOB, _claimer(wanted, rules) | of_job)
     with db.read() as connection:  # who finds nothing has kept no writer waiting
         queues = open_queues(connection, rules, wanted.lanes)
@@ -116,7 +159,8 @@ def claim(db: Database, wanted: Wanted, rules: Rules) -> Lease | None:
 
 
 def _claim_from(db: Database, queue: Queue, wanted: Wanted, rules: Rules) -> Lease | None:
-    with db.write("claim") as connection:  # one for each: locks of two endpoints are never held together
+    # One for each: locks of two endpoints are never held together.
+    with db.write("claim", at_once=not queue.limited) as connection:
         if queue.limited and not _hold(connection, queue.endpoint, rules):
             return None
         of_queue = {"queue_endpoint": queue.endpoint, "queue_rank": queue.lane.rank, "queue_turn": queue.turn}
@@ -130,13 +174,15 @@ def _claimer(wanted: Wanted, rules: Rules) -> dict[str, object]:
     return {"claimer": wanted.owner, "lease_s": rules.lease_s}
 
 
-def _take(connection: Connection, statement: ReturningUpdate[Any], values: dict[str, object]) -> Lease | None:
-    row = connection.execute(statement, values).one_or_none()
+def _take(connection: Connection, take: _Take, values: dict[str, object]) -> Lease | None:
+    at_once = connection.dialect.name == "postgresql"
+    row = connection.execute(take.everything if at_once else take.shard, values).one_or_none()
     if row is None:
         return None
     lease = Lease(*row)
-    transitions.start_job(connection, lease.job_id)
-    transitions.audit(connection, lease, "claimed")
+    if not at_once:
+        transitions.start_job(connection, lease.job_id)
+        transitions.audit(connection, lease, "claimed")
     return lease
 
 
@@ -144,18 +190,15 @@ def _all_taken(connection: Connection, key: str, rule: EndpointRules) -> bool:
     """Whether as many shards of an endpoint are worked on as may be."""
     if rule.workers is None:
         return False
-    leased = and_(shard.c.state == ShardState.LEASED, shard.c.endpoint == key)
-    return connection.execute(select(func.count()).select_from(shard).where(leased)).scalar_one() >= rule.workers
+    return connection.execute(_LEASED, {"of_endpoint": key}).scalar_one() >= rule.workers
 
 
 def _hold(connection: Connection, key: str, rules: Rules) -> bool:
     """Lock an endpoint, so that claims for it come one after the other; whether one more is allowed then."""
-    query = select(_BARRED.label("barred")).where(endpoint.c.key == key).with_for_update()
-    barred = connection.execute(query).scalar_one()
+    barred = connection.execute(_HELD, {"of_endpoint": key}).scalar_one()
     return not barred and not _all_taken(connection, key, rules.endpoints.get(key, _NO_RULES))
 
 
 def _try(connection: Connection, key: str, lease_s: float) -> None:
     """If an endpoint is half-open, let the shard that was just claimed be the only one for as long as a lease."""
-    half_open = and_(endpoint.c.key == key, endpoint.c.state != BreakerState.CLOSED)
-    connection.execute(update(endpoint).where(half_open).values(probe_until=NOW + lease_s))
+    connection.execute(_TRIED, {"of_endpoint": key, "lease_s": lease_s})

@@ -31,6 +31,13 @@ _BUSY_S = 30.0  # how long a writer waits for another one
 _IDLE_S = 1.0  # after which a connection is tried before it is used
 _WRITE = "slidewire_write"
 _USED_AT = "slidewire_used_at"
+_OPTIONS = {
+    # A worker that is stopped inside a transaction must not hold up the rest of the fleet.
+    "lock_timeout": f"{_BUSY_S:.0f}s",
+    "idle_in_transaction_session_timeout": "60s",
+    # Each statement finds few rows by an index, whatever its values: to plan it anew costs more than to run it.
+    "plan_cache_mode": "force_generic_plan",
+}
 
 
 class Database:
@@ -64,8 +71,6 @@ class Database:
         self._sqlite = self._url.get_backend_name() == "sqlite"
         self._engine = _sqlite_engine(self._url) if self._sqlite else _postgresql_engine(self._url)
         self._writer = self._engine.execution_options(**{_WRITE: True})
-        # PostgreSQL gives each statement a snapshot of its own anyway: a read needs no BEGIN and no COMMIT there.
-        self._reader = self._engine if self._sqlite else self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._failed_at = -math.inf
         try:
             self._migrate()
@@ -74,7 +79,7 @@ class Database:
             raise
 
     @contextmanager
-    def write(self, name: str = "unnamed") -> Iterator[Connection]:
+    def write(self, name: str = "unnamed", *, at_once: bool = False) -> Iterator[Connection]:
         """Open one transaction that may write; it commits at the end of the block or changes nothing.
 
         On SQLite writers come one after the other (BEGIN IMMEDIATE).
@@ -83,16 +88,23 @@ class Database:
         ----------
         name : str
             Of what is done: the kill points around the commit are called after it.
+        at_once : bool
+            PostgreSQL is to be sent one statement, which commits by itself and saves two journeys. Who is killed
+            before that commits is killed before it is sent.
         """
-        with self._translated(), self._writer.begin() as connection:
+        alone = at_once and not self._sqlite
+        with self._translated(), (self._engine if alone else self._writer).begin() as connection:
+            if alone:
+                reach(f"{name}.before_commit")
             yield connection
-            reach(f"{name}.before_commit")
+            if not alone:
+                reach(f"{name}.before_commit")
         reach(f"{name}.after_commit")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Only read; that never waits for a writer. Each statement sees what is committed by then."""
-        with self._translated(), self._reader.begin() as connection:
+        with self._translated(), self._engine.begin() as connection:
             yield connection
 
     def failed_within(self, seconds: float) -> bool:
@@ -166,12 +178,18 @@ def _known_url(text: str) -> URL:
 def _postgresql_engine(url: URL) -> Engine:
     arguments: dict[str, Any] = {"connect_timeout": 10}
     if "options" not in url.query:
-        # A worker that is stopped inside a transaction must not hold up the rest of the fleet.
-        arguments["options"] = f"-c lock_timeout={_BUSY_S:.0f}s -c idle_in_transaction_session_timeout=60s"
-    engine = create_engine(url, hide_parameters=True, connect_args=arguments)
+        arguments["options"] = " ".join(f"-c {name}={value}" for name, value in _OPTIONS.items())
+    engine = create_engine(url, hide_parameters=True, connect_args=arguments, isolation_level="AUTOCOMMIT")
+    event.listen(engine, "begin", _begin_postgresql)
     event.listen(engine, "checkin", _note_use)
     event.listen(engine, "checkout", partial(_ping_if_idle, engine.dialect))
     return engine
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    # Each statement has a snapshot of its own anyway: a read needs no transaction, so the driver opens none by itself.
+    if connection.get_execution_options().get(_WRITE, False):
+        connection.exec_driver_sql("BEGIN")
 
 
 def _note_use(connection: Any, record: ConnectionPoolEntry) -> None:  # noqa: ARG001

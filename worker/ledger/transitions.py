@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Update, bindparam, func, insert, or_, select, update
 
 from models.domain.errors import LeaseLost
 from models.domain.job import JobState, Lane
@@ -26,18 +26,21 @@ LEASE_COLUMNS = (
 )  # fmt: skip
 """A row of these, in the order of `Lease`."""
 
+
+def starting(job_id: ColumnElement[str]) -> Update:
+    """Return what makes a queued job a running one, unless somebody has locked it (and so changes its state anyway)."""
+    queued = select(job.c.serial).where(job.c.id == job_id, job.c.state == JobState.QUEUED)
+    free = queued.with_for_update(key_share=True, skip_locked=True).scalar_subquery()
+    return update(job).where(job.c.serial == free).values(state=JobState.RUNNING, updated_at=NOW)
+
+
 # What every shard needs is made once: to put a statement together takes longer than to run it.
 _LOCKED_JOB = (
     select(job.c.id, job.c.serial, job.c.lane, job.c.endpoint, job.c.state, job.c.cancel_requested)
     .where(job.c.id == bindparam("job_id"))
     .with_for_update(key_share=True)
 )
-_QUEUED = (
-    select(job.c.serial)
-    .where(job.c.id == bindparam("job_id"), job.c.state == JobState.QUEUED)
-    .with_for_update(key_share=True, skip_locked=True)
-)
-_START_JOB = update(job).where(job.c.serial == _QUEUED.scalar_subquery()).values(state=JobState.RUNNING, updated_at=NOW)
+_START_JOB = starting(bindparam("job_id"))
 _LEASED_SHARD = (
     update(shard)
     .where(
@@ -146,7 +149,7 @@ def cancel_pending(connection: Connection, job_id: str) -> None:
 
 
 def start_job(connection: Connection, job_id: str) -> None:
-    """Make a queued job a running one, unless somebody else holds its lock (and so changes its state anyway)."""
+    """Make a queued job a running one; see `starting`."""
     connection.execute(_START_JOB, {"job_id": job_id})
 
 

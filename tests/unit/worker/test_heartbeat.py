@@ -1,9 +1,11 @@
 """The heartbeat: renews a lease while work moves on, hears of its loss, and ends a process in which nothing moves."""
 
 import os
+import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -119,23 +121,41 @@ def test_a_worker_that_stops_and_a_lost_lease_are_two_reasons() -> None:
         shard.check()
 
 
-def test_work_that_moves_is_not_taken_for_hung(ledger: Ledger, lease: Lease) -> None:
+@pytest.mark.parametrize("move", [lambda pulse: pulse.advance(0), lambda pulse: pulse.enter("embedding")])
+def test_work_that_moves_is_not_taken_for_hung(ledger: Ledger, lease: Lease, move: Callable[[Pulse], None]) -> None:
     """Slow is not hung: each stage and each batch counts as progress."""
     ended = _Ended()
     pulse, _ = _pulse(ledger, lease, stall_s=0.4, on_hang=ended)
-    over = time.monotonic() + 1.2  # three times the stall
-    moves = 0
+    over = time.monotonic() + 0.9  # more than twice the stall
 
     def moved_on() -> bool:
-        nonlocal moves
-        moves += 1
-        pulse.advance(0) if moves % 2 else pulse.enter("embedding")
+        move(pulse)
         return time.monotonic() > over
 
     with pulse:
         wait_until(moved_on, "the work to be done")
     assert not ended.event.is_set()
     assert shard_row(ledger, lease.shard_id).state == ShardState.LEASED
+
+
+def test_a_heartbeat_survives_an_outage_of_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the ledger is away it is asked every second, however long a lease is; then the lease is renewed at once."""
+    monkeypatch.setattr("worker.ledger.database._BUSY_S", 0.05)
+    monkeypatch.setattr("worker.heartbeat._FIRST_BEAT_S", 0.05)
+    path, cancellation = tmp_path / "ledger.db", Cancellation()
+    with (
+        Ledger(f"sqlite:///{path}", tmp_path / "checkpoints") as ledger,
+        closing(sqlite3.connect(path, isolation_level=None)) as holder,
+    ):
+        submit(ledger, shards=1)
+        lease = claim(ledger)
+        first = shard_row(ledger, lease.shard_id).lease_until
+        holder.execute("BEGIN IMMEDIATE")
+        with Pulse(ledger, lease, cancellation, every_s=1000.0, stall_s=60.0, on_hang=_Ended()):
+            wait_until(lambda: ledger._db.failed_within(60.0), "the heartbeat to find the ledger away")
+            holder.execute("ROLLBACK")
+            wait_until(lambda: shard_row(ledger, lease.shard_id).lease_until > first, "the lease to be renewed", 10.0)
+    assert not cancellation.cancelled
 
 
 def test_a_process_in_which_nothing_moves_ends(ledger: Ledger, lease: Lease) -> None:
@@ -147,7 +167,7 @@ def test_a_process_in_which_nothing_moves_ends(ledger: Ledger, lease: Lease) -> 
     def stand_in_a_decoder() -> None:
         ended.event.wait()
 
-    stuck = threading.Thread(target=stand_in_a_decoder, name="decoder-7")
+    stuck = threading.Thread(target=stand_in_a_decoder, name="decoder-7", daemon=True)
     stuck.start()
     with pulse:
         assert ended.event.wait(10.0)

@@ -74,6 +74,16 @@ def test_a_server_that_answers_nobody_costs_no_attempt(ledger: Ledger, lease: Le
     assert events(ledger, lease.shard_id)[-1] == (2, "failed", error.code)
 
 
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_shard_waits_as_long_as_the_server_asks(ledger: Ledger, lease: Lease, *, answered: bool) -> None:
+    """Retry-After holds, whether the server answers others or nobody."""
+    ledger.endpoints.note(_PACS, Calls(successes=int(answered)))
+    ledger.shards.fail(lease, EndpointFailed("503.", retry_after_s=500.0))
+    row = shard_row(ledger, lease.shard_id)
+    assert row.attempts == int(answered)
+    assert 500.0 <= row.not_before - row.claimed_at < 1000.0
+
+
 def test_an_answer_from_before_the_claim_does_not_count(ledger: Ledger) -> None:
     """That the server worked once says nothing of now."""
     submit(ledger, shards=1, endpoint=_PACS)

@@ -3,7 +3,14 @@
 import pytest
 
 from models.domain.embedding import Output
-from models.domain.errors import FrameMissing, JobNotFound, LeaseLost, LedgerError
+from models.domain.errors import (
+    EndpointUnreachable,
+    FrameMissing,
+    JobNotFound,
+    LeaseLost,
+    LedgerError,
+    OutputUnavailable,
+)
 from tests.unit.worker.ledger.sample import claim, finish, new_job, run_out, shard_rows, submit, together
 from worker.ledger import JobState, Lane, Ledger, NewJob
 from worker.ledger.schema import job as job_table
@@ -210,6 +217,22 @@ def test_reopening_counts_attempts_and_crashes_from_zero(ledger: Ledger) -> None
     row = shard_rows(ledger, job.id)[0]
     assert (row.state, row.attempts, row.crashes) == ("pending", 0, 0)
     assert claim(ledger).epoch == 4
+
+
+def test_nothing_waits_in_a_job_that_is_reopened(ledger: Ledger) -> None:
+    """A person has asked: what was to be tried again later is due at once, embed shards and the publish shard."""
+    job = submit(ledger)
+    ledger.shards.fail(claim(ledger), EndpointUnreachable("It is away."))
+    ledger.shards.fail(claim(ledger), FrameMissing("A frame is missing."))
+    ledger.jobs.reopen(job.id)
+    for lease in (claim(ledger), claim(ledger)):
+        finish(ledger, lease)
+    ledger.shards.fail(claim(ledger), OutputUnavailable("The disk is full."))
+    assert ledger.shards.claim("worker") is None
+    ledger.jobs.cancel(job.id)
+    ledger.jobs.reopen(job.id)
+    finish(ledger, claim(ledger))
+    assert ledger.jobs.get(job.id).state == JobState.SUCCEEDED
 
 
 def test_a_succeeded_job_whose_outputs_were_lost_is_only_published_again(ledger: Ledger) -> None:

@@ -1,5 +1,8 @@
 """worker.ledger.reaper."""
 
+import pytest
+
+from models.domain.errors import EmbeddingInvalid
 from tests.unit.worker.ledger.sample import claim, events, finish, run_out, shard_rows, submit, together
 from worker.ledger import JobState, Ledger, ReapReport, Rules
 
@@ -66,3 +69,25 @@ def test_a_lease_is_taken_back_once_by_several_reapers(ledger: Ledger) -> None:
     reports = together(*[ledger.shards.reap] * 4)
     assert sum(report.expired for report in reports) == 1
     assert shard_rows(ledger, job.id)[0].crashes == 1
+
+
+@pytest.mark.parametrize("end", [JobState.CANCELLED, JobState.FAILED])
+def test_the_third_crash_of_what_nobody_wants_quarantines_nothing(ledger: Ledger, end: JobState) -> None:
+    """A job that is cancelled, or has failed by another shard, ends as that; the crash is in its history."""
+    job = submit(ledger)
+    for _ in range(2):
+        run_out(ledger, claim(ledger))
+        ledger.shards.reap()
+    last, other = claim(ledger), claim(ledger)
+    assert (last.index, last.epoch) == (0, 3)
+    if end is JobState.FAILED:
+        ledger.shards.fail(other, EmbeddingInvalid("NaN."))
+    else:
+        ledger.jobs.cancel(job.id)
+        ledger.shards.release(other)
+    run_out(ledger, last)
+    assert ledger.shards.reap() == ReapReport(expired=1, quarantined=0)
+    assert ledger.jobs.get(job.id).state is end
+    row = shard_rows(ledger, job.id)[0]
+    assert (row.state, row.crashes, row.owner) == ("cancelled", 3, "")
+    assert events(ledger, last.shard_id)[-1] == (3, "expired", "WORKER_LOST")
