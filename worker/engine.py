@@ -169,7 +169,6 @@ class Engine:
             else:
                 self._embed(lease, pulse, cancellation)
                 cancellation.check()
-                pulse.beat()
                 self._ledger.shards.complete(lease)
 
     def _load(self, lease: Lease) -> tuple[_Job, Source]:

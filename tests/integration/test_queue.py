@@ -303,15 +303,6 @@ def test_a_worker_survives_entries_that_are_no_messages(
     assert not left, "nothing comes back later"
 
 
-def test_remap_sigterm_is_refused(slidewire: Slidewire, broker: RedisServer) -> None:
-    """The one environment variable with which Celery would lose the running message is refused at start."""
-    slidewire.environment["REMAP_SIGTERM"] = "SIGQUIT"
-    said = slidewire("worker")
-    assert said.rc == 1
-    assert said.stderr.startswith("slidewire: SETTINGS_INVALID: REMAP_SIGTERM")
-    assert said.stderr.count("\n") == 1
-
-
 def test_a_cancelled_job_stops(slidewire: Slidewire, cmu_slide: SlideOnDisk) -> None:
     """A job that is cancelled while a worker is at it ends cancelled, and leaves nothing behind."""
     job = _slow(slidewire, cmu_slide)

@@ -17,7 +17,6 @@ from sqlalchemy import (
     bindparam,
     func,
     insert,
-    literal,
     or_,
     select,
     update,
@@ -28,19 +27,21 @@ from models.domain.job import Lane
 from worker.ledger import transitions
 from worker.ledger.breaker import BreakerState
 from worker.ledger.clock import NOW
+from worker.ledger.constant import constant
 from worker.ledger.database import Database
 from worker.ledger.records import EndpointRules, Lease, Rules, ShardState
 from worker.ledger.schema import attempt, endpoint, shard
 
-_DUE = and_(shard.c.state == ShardState.PENDING, shard.c.not_before <= NOW)
-_BARRED = and_(endpoint.c.state != BreakerState.CLOSED, or_(endpoint.c.open_until > NOW, endpoint.c.probe_until > NOW))
+_DUE = and_(shard.c.state == constant(ShardState.PENDING), shard.c.not_before <= NOW)
+_UNWELL = endpoint.c.state != constant(BreakerState.CLOSED)
+_BARRED = and_(_UNWELL, or_(endpoint.c.open_until > NOW, endpoint.c.probe_until > NOW))
 _NO_RULES = EndpointRules()
 
 
 def _head(lane: Lane) -> ScalarSelect[Any]:
     """Return the turn of an endpoint's first shard in a lane, as a column of the endpoint."""
-    of_queue = and_(_DUE, shard.c.endpoint == endpoint.c.key, shard.c.rank == lane.rank)
-    query: Select[Any] = select(shard.c.turn).where(of_queue).order_by(shard.c.turn, shard.c.idx).limit(1)
+    of_queue = and_(_DUE, shard.c.endpoint == endpoint.c.key, shard.c.rank == constant(lane.rank))
+    query: Select[Any] = select(shard.c.turn).where(of_queue).order_by(shard.c.turn, shard.c.idx).limit(constant(1))
     return query.correlate(endpoint).scalar_subquery()
 
 
@@ -56,13 +57,13 @@ class _Take:
 
 def _take_first(*due: ColumnElement[bool]) -> _Take:
     """Return what leases the first due shard that nobody else is taking right now."""
-    first = select(shard.c.id).where(_DUE, *due).order_by(shard.c.rank, shard.c.turn, shard.c.idx).limit(1)
+    first = select(shard.c.id).where(_DUE, *due).order_by(shard.c.rank, shard.c.turn, shard.c.idx).limit(constant(1))
     take = (
         update(shard)
         .where(shard.c.id == first.with_for_update(skip_locked=True).scalar_subquery())
         .values(
-            state=ShardState.LEASED, epoch=shard.c.epoch + 1, owner=bindparam("claimer"), note="", claimed_at=NOW,
-            lease_until=NOW + bindparam("lease_s"), updated_at=NOW,
+            state=constant(ShardState.LEASED), epoch=shard.c.epoch + constant(1), owner=bindparam("claimer"),
+            note=constant(""), claimed_at=NOW, lease_until=NOW + bindparam("lease_s"), updated_at=NOW,
         )
         .returning(*transitions.LEASE_COLUMNS)
     )  # fmt: skip
@@ -70,7 +71,7 @@ def _take_first(*due: ColumnElement[bool]) -> _Take:
     started = transitions.starting(select(taken.c.job_id).scalar_subquery())
     history = {
         attempt.c.shard_id: taken.c.id, attempt.c.epoch: taken.c.epoch, attempt.c.owner: taken.c.owner,
-        attempt.c.event: literal("claimed"), attempt.c.code: literal(""), attempt.c.detail: literal(""),
+        attempt.c.event: constant("claimed"), attempt.c.code: constant(""), attempt.c.detail: constant(""),
         attempt.c.at: NOW,
     }  # fmt: skip
     noted = insert(attempt).from_select(list(history), select(*history.values()).select_from(taken))
@@ -89,12 +90,12 @@ _TAKE_OF_QUEUE = _take_first(
 _LEASED = (
     select(func.count())
     .select_from(shard)
-    .where(shard.c.state == ShardState.LEASED, shard.c.endpoint == bindparam("of_endpoint"))
+    .where(shard.c.state == constant(ShardState.LEASED), shard.c.endpoint == bindparam("of_endpoint"))
 )
 _HELD = select(_BARRED).where(endpoint.c.key == bindparam("of_endpoint")).with_for_update()
 _TRIED = (
     update(endpoint)
-    .where(endpoint.c.key == bindparam("of_endpoint"), endpoint.c.state != BreakerState.CLOSED)
+    .where(endpoint.c.key == bindparam("of_endpoint"), _UNWELL)
     .values(probe_until=NOW + bindparam("lease_s"))
 )
 _TAKE_OF_JOB = _take_first(shard.c.job_id == bindparam("of_job"), shard.c.rank.in_(bindparam("ranks", expanding=True)))

@@ -35,8 +35,6 @@ _OPTIONS = {
     # A worker that is stopped inside a transaction must not hold up the rest of the fleet.
     "lock_timeout": f"{_BUSY_S:.0f}s",
     "idle_in_transaction_session_timeout": "60s",
-    # Each statement finds few rows by an index, whatever its values: to plan it anew costs more than to run it.
-    "plan_cache_mode": "force_generic_plan",
 }
 
 

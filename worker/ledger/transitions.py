@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, Update, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Update, bindparam, exists, func, insert, or_, select, update
 
 from models.domain.errors import LeaseLost
 from models.domain.job import JobState, Lane
 from worker.ledger.clock import NOW
+from worker.ledger.constant import constant
 from worker.ledger.records import Lease, ShardState
 from worker.ledger.schema import attempt, checkpoint, job, shard
 
@@ -29,9 +30,9 @@ LEASE_COLUMNS = (
 
 def starting(job_id: ColumnElement[str]) -> Update:
     """Return what makes a queued job a running one, unless somebody has locked it (and so changes its state anyway)."""
-    queued = select(job.c.serial).where(job.c.id == job_id, job.c.state == JobState.QUEUED)
+    queued = select(job.c.serial).where(job.c.id == job_id, job.c.state == constant(JobState.QUEUED))
     free = queued.with_for_update(key_share=True, skip_locked=True).scalar_subquery()
-    return update(job).where(job.c.serial == free).values(state=JobState.RUNNING, updated_at=NOW)
+    return update(job).where(job.c.serial == free).values(state=constant(JobState.RUNNING), updated_at=NOW)
 
 
 # What every shard needs is made once: to put a statement together takes longer than to run it.
@@ -46,10 +47,16 @@ _LEASED_SHARD = (
     .where(
         shard.c.id == bindparam("shard_id"),
         shard.c.epoch == bindparam("lease_epoch"),
-        shard.c.state == ShardState.LEASED,
+        shard.c.state == constant(ShardState.LEASED),
     )
     .values(updated_at=NOW)
 )
+_OF_JOB = shard.c.job_id == bindparam("job_id")
+_ANY_LEASED = select(exists().where(_OF_JOB, shard.c.state == constant(ShardState.LEASED)))
+_ANY_TO_EMBED = select(
+    exists().where(_OF_JOB, shard.c.kind == constant("embed"), shard.c.state != constant(ShardState.DONE))
+)
+_ANY_TO_PUBLISH = select(exists().where(_OF_JOB, shard.c.kind == constant("publish")))
 _AUDIT = insert(attempt).values(at=NOW)
 
 
@@ -125,7 +132,8 @@ def audit(connection: Connection, lease: Lease, event: str, code: str = "", deta
 
 def insert_shards(connection: Connection, locked: LockedJob, kind: str, ranges: Sequence[tuple[int, int]]) -> None:
     """Insert pending shards of one kind behind those that the job has."""
-    first_index = _count(connection, shard.c.job_id == locked.id)
+    of_job = shard.c.job_id == locked.id
+    first_index = connection.execute(select(func.count()).select_from(shard).where(of_job)).scalar_one()
     fresh = {
         "job_id": locked.id, "kind": kind, "state": ShardState.PENDING, "rank": locked.lane.rank,
         "turn": locked.serial, "epoch": 0, "owner": "", "lease_until": None, "patches_done": 0,
@@ -170,12 +178,11 @@ def settle(connection: Connection, locked: LockedJob) -> None:
     """
     if locked.state not in OPEN_JOBS:
         return
-    of_job = shard.c.job_id == locked.id
     if locked.cancel_requested:
-        if not _count(connection, of_job, shard.c.state == ShardState.LEASED):
+        if not _any(connection, _ANY_LEASED, locked):
             end_job(connection, locked.id, JobState.CANCELLED)
         return
-    if not _count(connection, of_job, shard.c.kind == "embed", shard.c.state != ShardState.DONE):
+    if not _any(connection, _ANY_TO_EMBED, locked):
         _ready_publish(connection, locked)
 
 
@@ -220,9 +227,9 @@ def _ready_publish(connection: Connection, locked: LockedJob) -> None:
     woken = connection.execute(
         update(shard).where(of_job, shard.c.kind == "publish", waiting).values(**_PENDING, not_before=0.0)
     ).rowcount
-    if not woken and not _count(connection, of_job, shard.c.kind == "publish"):
+    if not woken and not _any(connection, _ANY_TO_PUBLISH, locked):
         insert_shards(connection, locked, "publish", [(0, 0)])
 
 
-def _count(connection: Connection, *conditions: ColumnElement[bool]) -> int:
-    return connection.execute(select(func.count()).select_from(shard).where(*conditions)).scalar_one()
+def _any(connection: Connection, query: Select[bool], locked: LockedJob) -> bool:
+    return connection.execute(query, {"job_id": locked.id}).scalar_one()

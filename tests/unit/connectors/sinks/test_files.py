@@ -56,6 +56,20 @@ def test_a_full_disk_leaves_nothing_new(tmp_path: Path, before: bytes | None) ->
     assert before is None or path.read_bytes() == before
 
 
+def test_a_file_and_its_name_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut takes away neither: the file is flushed first, then the folder that names it."""
+    flushed = []
+
+    def flush(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    monkeypatch.setattr(files.os, "fsync", flush)
+    put(str(tmp_path / "slide.parquet"), b"new")
+    file, folder = flushed
+    assert file.is_relative_to(tmp_path)
+    assert folder == tmp_path
+
+
 def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path: Path) -> None:
     """A part of a file whose writer was killed is removed when the same result is written again."""
     path = tmp_path / "slide.parquet"

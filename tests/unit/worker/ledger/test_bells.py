@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from models.domain.errors import EndpointFailed
-from tests.unit.worker.ledger.sample import _set, claim, finish, make_due, shard_row, submit, together
+from tests.unit.worker.ledger.sample import _set, claim, finish, make_due, shard_row, shard_rows, submit, together
 from worker.ledger import Doorbell, Lane, Ledger
 from worker.ledger.bells import AT_A_TIME
 from worker.ledger.schema import endpoint, job, shard
@@ -56,6 +56,16 @@ def test_only_so_many_are_announced(ledger: Ledger) -> None:
         told = select(shard.c.id).where(shard.c.state == "pending", shard.c.rung_at.is_not(None))
         assert len(connection.execute(told).all()) == AT_A_TIME
     assert 0 < announced <= 20
+
+
+def test_several_servers_share_the_room_of_a_lane(ledger: Ledger) -> None:
+    """The oldest jobs' shards come first; those of the next server get what is left."""
+    first = submit(ledger, "here", shards=AT_A_TIME - 10, endpoint="here")
+    submit(ledger, "there", shards=30, endpoint="there")
+    told = {bell.shard_id for bell in ledger.bells.fresh(Lane.STANDARD)}
+    assert len(told) == AT_A_TIME
+    assert {row.id for row in shard_rows(ledger, first.id)} < told
+    assert ledger.bells.fresh(Lane.STANDARD) == ()
 
 
 def test_what_nobody_hears_is_announced_again(ledger: Ledger) -> None:

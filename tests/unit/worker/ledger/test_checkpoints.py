@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.domain.errors import EmbeddingInvalid, LedgerError, LedgerUnavailable
+from models.domain.errors import EmbeddingInvalid, LeaseLost, LedgerError, LedgerUnavailable
 from tests.unit.worker.ledger.sample import claim, finish, matrix, run_out, submit
-from worker.ledger import Ledger
+from worker.ledger import Ledger, checkpoints
 
 
 def _flip(path: Path) -> None:
@@ -87,6 +87,39 @@ def test_the_next_worker_finds_what_the_dead_one_saved(ledger: Ledger) -> None:
     assert [found for found, _ in ledger.checkpoints.load(claim(ledger).shard_id)] == [kept]
 
 
+def test_who_lost_the_lease_removes_only_what_it_wrote_itself(ledger: Ledger) -> None:
+    """The successor has saved the same numbers: its file is another one, and stays."""
+    submit(ledger, shards=1)
+    lost = claim(ledger)
+    run_out(ledger, lost)
+    ledger.shards.reap()
+    kept = ledger.checkpoints.save(claim(ledger), 0, 1, matrix(lost))
+    with pytest.raises(LeaseLost):
+        ledger.checkpoints.save(lost, 0, 1, matrix(lost))
+    assert [found for found, _ in ledger.checkpoints.load(lost.shard_id)] == [kept]
+    assert list(kept.path.parent.iterdir()) == [kept.path]
+
+
+def test_what_was_saved_anew_meanwhile_is_not_dropped(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between finding a file damaged and dropping its row, another worker may have replaced both."""
+    submit(ledger, shards=1)
+    lost = claim(ledger)
+    ledger.checkpoints.save(lost, 0, 1, matrix(lost))
+    run_out(ledger, lost)
+    ledger.shards.reap()
+    successor = claim(ledger)
+    read = checkpoints._read_verified
+
+    def overtaken(path: Path, sha256: str, patches: int) -> None:
+        del path, sha256, patches
+        monkeypatch.setattr(checkpoints, "_read_verified", read)
+        ledger.checkpoints.save(successor, 0, 1, matrix(lost))
+
+    monkeypatch.setattr(checkpoints, "_read_verified", overtaken)
+    assert ledger.checkpoints.load(lost.shard_id) == []
+    assert len(ledger.checkpoints.load(lost.shard_id)) == 1
+
+
 def test_the_same_batches_are_replaced_and_others_may_not_overlap(ledger: Ledger) -> None:
     """A second copy wins; batches that belong to two checkpoints would be counted twice, so they are refused."""
     submit(ledger, shards=1)
@@ -145,6 +178,22 @@ def test_nobody_else_reads_checkpoints(ledger: Ledger) -> None:
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (kept.path.parent.parent, kept.path.parent, kept.path)]
     assert modes == [0o700, 0o700, 0o600]
     assert list(kept.path.parent.iterdir()) == [kept.path]
+
+
+def test_files_and_their_names_are_on_the_disk_before_the_row(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut takes away neither: the file is flushed first, then the folders that name it."""
+    flushed = []
+
+    def flush(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    submit(ledger, shards=1)
+    lease = claim(ledger)
+    monkeypatch.setattr("worker.ledger.checkpoints.os.fsync", flush)
+    kept = ledger.checkpoints.save(lease, 0, 1, matrix(lease))
+    temporary, *folders = flushed
+    assert temporary.parent == kept.path.parent
+    assert folders == [kept.path.parent, kept.path.parent.parent]
 
 
 def test_a_full_disk_is_worth_another_try(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

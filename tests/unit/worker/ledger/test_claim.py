@@ -8,10 +8,10 @@ from datetime import time as clock
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from models.domain.errors import EndpointFailed
-from tests.unit.worker.ledger.sample import claim, finish, processes, run_out, shard_rows, submit, together
+from tests.unit.worker.ledger.sample import claim, events, finish, processes, run_out, shard_rows, submit, together
 from worker.ledger import Calls, EndpointRules, Lane, Lease, Ledger, QuietHours, Rules
 from worker.ledger.schema import endpoint, shard
 
@@ -70,6 +70,18 @@ def test_a_paused_server_does_not_hold_up_those_behind_it(ledger: Ledger) -> Non
     assert [lease.job_id for lease in leases] == [job.id for job in others for _ in range(2)]
     assert _claimed(ledger) is None
     assert {row.state for row in shard_rows(ledger, paused.id)} == {"pending"}
+
+
+def test_a_claim_is_two_journeys_to_a_server(postgresql_url: str, tmp_path: Path) -> None:
+    """One to see which queue is first, one that takes its first shard, starts the job, notes it, and commits."""
+    with Ledger(postgresql_url, tmp_path) as ledger:
+        submit(ledger)
+        sent: list[str] = []
+        event.listen(ledger._db._engine, "before_cursor_execute", lambda *call: sent.append(call[2].split()[0]))
+        lease = claim(ledger)
+        assert sent == ["SELECT", "WITH"]
+        assert ledger.jobs.get(lease.job_id).state == "running"
+        assert events(ledger, lease.shard_id) == [(1, "claimed", "")]
 
 
 def test_lanes_and_age_go_before_servers(ledger: Ledger) -> None:
