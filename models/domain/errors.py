@@ -269,7 +269,7 @@ class AccessDenied(EndpointError):
 
 
 class CredentialsMissing(AccessDenied):
-    """This machine has none; the server was not asked, and other workers may have some."""
+    """There are none on this machine; the server was not asked, and other workers may have some."""
 
     code = ErrorCode.CREDENTIALS_MISSING
 

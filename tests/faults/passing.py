@@ -18,6 +18,12 @@ def pauses_are_over(slidewire: Slidewire) -> int:
     return _write(slidewire, "UPDATE endpoint SET open_until = 0, probe_until = 0 WHERE state <> 'closed'")
 
 
+def nothing_waits(slidewire: Slidewire) -> None:
+    """Let the waits of shards and the pauses of servers be over, as if minutes had gone by."""
+    waits_are_over(slidewire)
+    pauses_are_over(slidewire)
+
+
 def waited_for_server(slidewire: Slidewire, hours: float) -> int:
     """Let shards that wait for a server have waited for so much longer; return how many there were."""
     longer = f"UPDATE shard SET deferred_at = deferred_at - {hours * 3600} WHERE deferred_at IS NOT NULL"

@@ -62,7 +62,9 @@ def _left(slidewire: Slidewire, slide: SlideOnDisk, point: str) -> tuple[str, li
     return job, [slidewire.folder / "state" / "checkpoints" / job / name for name in names]
 
 
-@pytest.mark.parametrize("point", ["checkpoint.before_file:7", "publish.before_write"])
+@pytest.mark.parametrize(
+    "point", some_quick(["checkpoint.before_file:7", "publish.before_write"], {"publish.before_write"})
+)
 @pytest.mark.parametrize("name", some_quick(_DAMAGE, {"a bit flipped"}))
 def test_a_checkpoint_that_is_not_what_was_written(
     slidewire: Slidewire, cmu_slide: SlideOnDisk, golden: tuple[str, ...], fault: Record, name: str, point: str
@@ -95,6 +97,22 @@ def test_files_that_no_row_names(
     fault.is_over()
     assert_sound(slidewire, {job: golden})
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "point", some_quick(["publish.after_write", "publish.before_commit"], {"publish.before_commit"})
+)
+def test_nothing_is_embedded_twice_for_a_publication(
+    slidewire: Slidewire, cmu_slide: SlideOnDisk, golden: tuple[str, ...], fault: Record, point: str
+) -> None:
+    """Checkpoints are kept until the ledger knows of the outputs: killed before that, only the publishing is redone."""
+    fault.is_number(2, "kill -9 at a named place", f"kill point {point}, and what runs again")
+    job, _ = _left(slidewire, cmu_slide, point)
+    fault.strikes()
+    assert slidewire("worker", "--drain").rc == 0
+    fault.is_over()
+    assert_sound(slidewire, {job: golden})
+    assert set(slidewire.rows("SELECT kind, max(epoch) FROM shard GROUP BY kind")) == {("embed", 1), ("publish", 2)}
 
 
 @pytest.mark.faults
@@ -135,6 +153,7 @@ def test_a_disk_that_keeps_nothing(slidewire: Slidewire, cmu_slide: SlideOnDisk,
     assert slidewire.job(job)["state"] == "succeeded"
 
 
+@pytest.mark.faults
 def test_purged_in_the_end(slidewire: Slidewire, cmu_slide: SlideOnDisk, fault: Record) -> None:
     """`jobs purge` frees what a failed job holds, leaves an open one alone, and the failed one can be tried again."""
     fault.is_number(23, "checkpoints of jobs that failed", "a job cancelled in the middle, then `jobs purge`")

@@ -11,7 +11,6 @@ import pytest
 from models.domain.errors import LedgerUnavailable
 from tests.faults.conftest import Fault as Record
 from tests.faults.invariants import assert_sound, digests
-from tests.faults.quick import some_quick
 from tests.services.command import Running, Slidewire
 from tests.services.ports import wait_until
 from tests.services.postgresql import PostgresServer, running_postgresql
@@ -89,7 +88,8 @@ def test_sqlite_locked_for_longer_than_anybody_waits(
     assert slidewire.rows("PRAGMA integrity_check") == [("ok",)]
 
 
-@pytest.mark.parametrize("how", some_quick(["killed", "restarted"], {"killed"}))
+@pytest.mark.faults
+@pytest.mark.parametrize("how", ["killed", "restarted"])
 def test_postgresql_goes_away_and_comes_back(
     slidewire: Slidewire,
     own_postgresql: PostgresServer,

@@ -136,6 +136,7 @@ def test_a_full_disk_under_the_checkpoints(
     fault.is_over()
 
 
+@pytest.mark.faults
 def test_a_full_disk_under_the_ledger(
     slidewire: Slidewire, cmu_slide: SlideOnDisk, disk: _Disk, golden: tuple[str, ...], fault: Record
 ) -> None:

@@ -13,7 +13,9 @@ import requests
 from PIL import Image
 
 from tests.faults.conftest import Fault as Record
+from tests.faults.fleet import Fleet
 from tests.faults.invariants import assert_silent, assert_sound, digests
+from tests.faults.passing import nothing_waits
 from tests.faults.quick import some_quick
 from tests.services.command import Running, Slidewire
 from tests.services.fault_proxy import (
@@ -79,19 +81,11 @@ def _submitted(slidewire: Slidewire, slide: SlideInPacs, *more: str) -> str:
     return str(slidewire.done("submit", slide.source, *_WHAT, *more).json["job"])
 
 
-def _hurried(slidewire: Slidewire) -> None:
-    """Let the waits of shards and endpoints be over, as if minutes had gone by."""
-    with slidewire.ledger() as connection:
-        connection.exec_driver_sql("UPDATE shard SET not_before = 0 WHERE state = 'pending'")
-        connection.exec_driver_sql("UPDATE endpoint SET open_until = 0, probe_until = 0")
-        connection.commit()
-
-
 def _ends(slidewire: Slidewire, job: str, state: str = "succeeded") -> None:
     """Wait for the end of a job, without the waits between its attempts."""
 
     def ended() -> bool:
-        _hurried(slidewire)
+        nothing_waits(slidewire)
         found = slidewire.rows(f"SELECT state FROM job WHERE id = '{job}'")[0][0]
         assert found in {"queued", "running", state}, slidewire.job(job)
         return bool(found == state)
@@ -225,7 +219,7 @@ def _mended(proxy: FaultProxy) -> None:
     proxy.start()
 
 
-@pytest.mark.parametrize("name", some_quick(_OUTAGES, {"nobody listens"}))
+@pytest.mark.parametrize("name", some_quick(_OUTAGES, ()))
 def test_an_outage_in_the_middle_of_a_job(
     slidewire: Slidewire, slide: SlideInPacs, proxy: FaultProxy, golden: tuple[str, ...], fault: Record, name: str
 ) -> None:
@@ -240,7 +234,7 @@ def test_an_outage_in_the_middle_of_a_job(
     wait_until(lambda: _missed(slidewire, worker) >= 1, "a shard that is given back", 60.0)
     kept = slidewire.rows("SELECT sum(patches) FROM checkpoint")[0][0]
     assert 0 < kept < slidewire.job(job)["patches"]
-    _hurried(slidewire)
+    nothing_waits(slidewire)
     wait_until(lambda: _missed(slidewire, worker) >= 2, "another try", 60.0)
     assert slidewire.job(job)["state"] == "running"
     _mended(proxy)
@@ -356,6 +350,29 @@ def test_a_slide_that_changes_as_its_result_is_assembled(
     assert (failed["state"], failed["error"]["code"]) == ("failed", "SOURCE_INVALID")
     assert not list(slidewire.folder.glob("out/**/*"))
     assert len(pacs_slide.instances()) == len(pacs_slide.slide.levels) - 1
+
+
+@pytest.mark.faults
+def test_a_slide_that_changes_before_its_own_worker_publishes(
+    slidewire: Slidewire, pacs_slide: SlideInPacs, processes: list[WarmProcess], fault: Record
+) -> None:
+    """The worker that embedded it has the slide open: it looks again, and publishes nothing of what was."""
+    fault.is_number(18, "slide: changed between embedding and publishing", "in Orthanc, with the worker stopped there")
+    fault.outcome = "SOURCE_INVALID"
+    with _proxied(pacs_slide, slidewire):
+        slidewire.environment["SLIDEWIRE_SHARD_PATCHES"] = "100000"
+        job = _submitted(slidewire, pacs_slide, "--write-back")
+        with Fleet(slidewire, processes[:1], ["stop=claim.after_commit:2"]) as fleet:
+            fleet.has_stopped()
+            _delete_what_is_not_read(pacs_slide)
+            fault.strikes()
+            fleet.go_on()
+            failed = slidewire.wait_for(job, "failed")
+            fault.is_over()
+    assert failed["error"]["code"] == "SOURCE_INVALID"
+    assert not list(slidewire.folder.glob("out/**/*"))
+    assert len(pacs_slide.instances()) == len(pacs_slide.slide.levels) - 1
+    assert_sound(slidewire)
 
 
 class _Gate:

@@ -4,7 +4,7 @@ import pytest
 
 from tests.faults.conftest import Fault
 from tests.faults.invariants import assert_sound, digests
-from tests.faults.passing import pauses_are_over, waited_for_server, waits_are_over
+from tests.faults.passing import nothing_waits, pauses_are_over, waited_for_server
 from tests.services.command import Running, Slidewire
 from tests.services.fault_proxy import fault_proxy
 from tests.services.pacs import SlideInPacs
@@ -21,8 +21,7 @@ def _tried_again(slidewire: Slidewire, worker: Running) -> None:
 
     def again() -> bool:
         assert worker.process.poll() is None, worker.log
-        pauses_are_over(slidewire)
-        waits_are_over(slidewire)
+        nothing_waits(slidewire)
         return bool(slidewire.rows(query)[0][0] > before)
 
     wait_until(again, "another try", 60.0)

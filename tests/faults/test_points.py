@@ -123,7 +123,7 @@ PLACES = {
     "unnamed": Place(_submitting, (1,)),  # the ledger is made, or brought up to date
     "submit": Place(_submitting, (1,)),
     "claim": Place(_working, (1, 2, _SHARDS + 1)),
-    "heartbeat": Place(_working, (1, _SHARDS + 1)),
+    "heartbeat": Place(_working, (1,)),
     "checkpoint": Place(_working, (1, 2, _CHECKPOINTS), _WRITES),
     "complete": Place(_working, (1, _SHARDS)),
     "publish": Place(_working, (1,), _PUBLISHES),
@@ -141,8 +141,14 @@ ELSEWHERE = {"ring", "rung", "note", "draw", "resume", "backfill", "purge"}
 
 
 def _cases(*, first: bool) -> list[object]:
+    # Before a commit there is nothing yet that could be half done; those run by `make test-faults` only.
     return [
-        pytest.param(place.story, f"{name}.{edge}:{visit}", id=f"{name}.{edge}:{visit}")
+        pytest.param(
+            place.story,
+            f"{name}.{edge}:{visit}",
+            id=f"{name}.{edge}:{visit}",
+            marks=pytest.mark.faults if edge == "before_commit" else (),
+        )
         for name, place in PLACES.items()
         for edge in place.edges
         for visit in place.visits
@@ -215,7 +221,7 @@ def test_no_place_is_forgotten() -> None:
     source = "".join(
         path.read_text() for part in ("worker", "connectors", "models") for path in (ROOT / part).rglob("*.py")
     )
-    transactions = set(re.findall(r'\.write\("([a-z_]+)"\)', source)) | {"unnamed"}
+    transactions = set(re.findall(r'\.write\("([a-z_]+)"', source)) | {"unnamed"}
     assert not re.findall(r"\b_?db\.write\((?!\")", source), "a transaction without a name cannot be killed by it"
     places = {f"{name}.{edge}" for name in transactions for edge in ("before_commit", "after_commit")}
     places |= set(re.findall(r'\breach\("([a-z_.]+)"\)', source))

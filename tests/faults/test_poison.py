@@ -64,7 +64,8 @@ def _flows_on(slidewire: Slidewire, slide: SlideOnDisk, fault: Fault, poison: st
     assert_sound(slidewire, {poison: golden})
 
 
-@pytest.mark.parametrize("what", ["encoder", pytest.param("decoder", marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("what", ["encoder", "decoder"])
 def test_a_hung_worker_ends_itself(slidewire: Slidewire, cmu_slide: SlideOnDisk, fault: Fault, what: str) -> None:
     """Status 75, and the history says where each thread stood; after three of them the job is quarantined."""
     fault.is_number(28, "hung encoder or decoder", f"{what} that never returns")

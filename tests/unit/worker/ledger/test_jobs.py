@@ -219,6 +219,16 @@ def test_reopening_counts_attempts_and_crashes_from_zero(ledger: Ledger) -> None
     assert claim(ledger).epoch == 4
 
 
+def test_what_is_given_back_after_its_job_has_failed_is_not_claimed(ledger: Ledger) -> None:
+    """A worker that stops lets go of a shard that nobody wants any more."""
+    job = submit(ledger)
+    first, second = claim(ledger), claim(ledger)
+    ledger.shards.fail(first, FrameMissing("A frame is missing."))
+    ledger.shards.release(second)
+    assert ledger.shards.claim("worker") is None
+    assert [row.state for row in shard_rows(ledger, job.id)] == ["failed", "cancelled"]
+
+
 def test_nothing_waits_in_a_job_that_is_reopened(ledger: Ledger) -> None:
     """A person has asked: what was to be tried again later is due at once, embed shards and the publish shard."""
     job = submit(ledger)
