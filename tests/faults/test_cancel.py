@@ -61,6 +61,7 @@ def test_a_job_that_waits(slidewire: Slidewire, cmu_slide: SlideOnDisk, fault: F
 def test_a_job_whose_worker_is_dead(slidewire: Slidewire, cmu_slide: SlideOnDisk, fault: Fault) -> None:
     """It is cancelled as soon as the lease of the dead one has run out; no crash quarantines what nobody wants."""
     fault.is_number(30, "cancelled at every state", "while a dead worker has it")
+    fault.outcome = "cancelled"
     job = _submit(slidewire, cmu_slide)
     assert slidewire("worker", armed=["kill=claim.after_commit"]).rc == -signal.SIGKILL
     assert _cancel(slidewire, job) == "running"
@@ -96,6 +97,7 @@ def test_a_job_at_a_place(
 ) -> None:
     """Its worker stands at a place when the cancel is acknowledged: nothing is published that had not begun to be."""
     fault.is_number(30, "cancelled at every state", f"at {point}")
+    fault.outcome = end
     golden = _golden(slidewire, cmu_slide)
     slidewire.environment["SLIDEWIRE_BATCH_SIZE"] = "16"
     job = _submit(slidewire, cmu_slide)

@@ -87,6 +87,7 @@ def test_a_hung_worker_ends_itself(slidewire: Slidewire, cmu_slide: SlideOnDisk,
 def test_embed_with_a_hung_encoder_ends_too(slidewire: Slidewire, cmu_slide: SlideOnDisk, fault: Fault) -> None:
     """It says so in a sentence, ends with 75, and goes on when it is asked again."""
     fault.is_number(28, "hung encoder or decoder", "encoder that never returns, in `slidewire embed`")
+    fault.outcome = "exit status 75, WORKER_LOST"
     slidewire.environment |= {"SLIDEWIRE_STALL_S": "1", "SLIDEWIRE_LEASE_S": "2"}  # looks every half second
     said = slidewire("embed", cmu_slide.folder, *_WHAT, "--json", armed=["encoder=hang"])
     fault.strikes()
