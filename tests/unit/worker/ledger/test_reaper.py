@@ -91,3 +91,16 @@ def test_the_third_crash_of_what_nobody_wants_quarantines_nothing(ledger: Ledger
     row = shard_rows(ledger, job.id)[0]
     assert (row.state, row.crashes, row.owner) == ("cancelled", 3, "")
     assert events(ledger, last.shard_id)[-1] == (3, "expired", "WORKER_LOST")
+
+
+def test_where_a_dead_worker_was_is_not_said_of_the_next_one(ledger: Ledger) -> None:
+    """A worker that dies before its first heartbeat is not where the one before it was."""
+    job = submit(ledger, shards=1)
+    first = claim(ledger)
+    ledger.shards.heartbeat(first, 4, "embedding, 4 of 10 patches")
+    run_out(ledger, first)
+    ledger.shards.reap()
+    run_out(ledger, claim(ledger))
+    ledger.shards.reap()
+    details = [one.detail for one in ledger.jobs.history(job.id) if one.event == "expired"]
+    assert details == ["worker: embedding, 4 of 10 patches", "worker: no heartbeat yet"]
