@@ -137,13 +137,13 @@ def test_a_worker_that_stands_still_in_a_transaction_holds_up_nobody(
     options = "?options=-c%20idle_in_transaction_session_timeout%3D1s"
     slidewire.environment["SLIDEWIRE_LEDGER_URL"] = postgresql_url + options
     job = _submit(slidewire, cmu_slide)
-    with Fleet(slidewire, processes[:1], ["stop=claim.before_commit"]) as fleet:
+    with Fleet(slidewire, processes[:1], ["stop=complete.before_commit"]) as fleet:
         fleet.has_stopped()
         fault.strikes()
         assert slidewire("worker", "--drain").rc == 0
         fault.is_over()
         fleet.go_on()
-        wait_until(lambda: "the ledger does not answer" in fleet.log(), "the worker to see that it was cut off", 20.0)
+        wait_until(lambda: "LEDGER_UNAVAILABLE" in fleet.log(), "the worker to see that it was cut off", 20.0)
         assert_sound(slidewire, {job: golden})
         second = str(slidewire.done("submit", cmu_slide.folder, *_WHAT[:-1], "second").json["job"])
         assert slidewire.wait_for(second)["outputs"][0]["sha256"] == golden[0]
