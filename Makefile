@@ -33,7 +33,7 @@ help:
 .venv/.test: .venv/bin/python pyproject.toml constraints.txt
 	@echo "Installing Slidewire and its test tools into .venv: some minutes the first time."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(PIP) --editable '.[torch,files,demo]' --group tests --group dev
+	$(PIP) --editable '.[torch,tensorflow,hub,onnx,openvino,files,demo]' --group tests --group dev
 	@touch $@
 
 .venv/.bench: .venv/.test

@@ -20,8 +20,9 @@ def to_table(embeddings: Embeddings, provenance: Mapping[str, Any], level: int) 
 
     Columns: ``x``, ``y`` (int64, upper left corner in pixels of level 0), ``x_um``, ``y_um`` (float64, null if the
     spacing is unknown), ``level`` (int16, 0 the finest), ``level_x``, ``level_y``, ``level_width``, ``level_height``
-    (int32, what was read, in pixels of that level) and ``embedding`` (fixed-size list of float32; null for a hole, a
-    patch whose pixels could not be had). The schema's metadata hold the provenance as JSON under ``slidewire``.
+    (int32, what was read, in pixels of that level), ``fallback`` (bool, only of an encoder whose pre-processing may
+    have to leave a step out: whether it did) and ``embedding`` (fixed-size list of float32; null for a hole, a patch
+    whose pixels could not be had). The schema's metadata hold the provenance as JSON under ``slidewire``.
     """
     count = len(embeddings)
     px = np.rint(embeddings.positions_px).astype(np.int64)
@@ -38,6 +39,7 @@ def to_table(embeddings: Embeddings, provenance: Mapping[str, Any], level: int) 
             f"level_{name}": pa.array(np.ascontiguousarray(embeddings.boxes[:, column], np.int32))
             for column, name in enumerate(("x", "y", "width", "height"))
         },
+        **({} if embeddings.fallbacks is None else {"fallback": pa.array(embeddings.fallbacks)}),
         "embedding": pa.FixedSizeListArray.from_arrays(values, embeddings.dimension, mask=holes),
     }
     about = json.dumps({**provenance, "embeddings_sha256": embeddings.digest}, sort_keys=True).encode()

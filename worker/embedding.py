@@ -16,7 +16,7 @@ from worker.engine import Engine, Progress
 from worker.ledger import JobRecord, JobState, Lane
 from worker.pipeline import Cancellation
 from worker.settings import Settings, load_settings
-from worker.submission import Prepared, prepare
+from worker.submission import Prepared, Ways, prepare
 from worker.wiring import Installation
 
 _FINAL = {JobState.SUCCEEDED, JobState.FAILED, JobState.QUARANTINED, JobState.CANCELLED}
@@ -65,7 +65,7 @@ def submit(installation: Installation, request: EmbedRequest, lane: Lane = Lane.
     RequestError, SourceError, EndpointError
         The request cannot be done; nothing was written.
     """
-    prepared = prepare(request, installation.endpoints, installation.settings.batch_size)
+    prepared = prepare(request, installation.endpoints, Ways.of(installation.settings))
     installation.traffic += prepared.traffic
     endpoint = installation.endpoints.key_of(prepared.ref)
     new = prepared.job(installation.settings.shard_patches, lane, endpoint)

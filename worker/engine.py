@@ -8,7 +8,6 @@ from traceback import extract_tb
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from connectors.protocols import Result, Source
 from connectors.registry import open_source
@@ -21,7 +20,7 @@ from models.domain.errors import (
     SourceError,
     WorkFailed,
 )
-from models.domain.patch import BatchEmbedding
+from models.domain.patch import BatchEmbedding, Rows
 from models.domain.plan import Plan
 from models.domain.request import EmbedRequest
 from worker.heartbeat import Pulse
@@ -205,14 +204,14 @@ class Engine:
         safe = {number for part, _ in kept for number in range(part.first_batch, part.first_batch + part.batches)}
         self._advance(pulse, sum(part.patches for part, _ in kept))
 
-        def save(first_batch: int, batches: int, matrix: NDArray[np.float32]) -> None:
-            self._ledger.checkpoints.save(lease, first_batch, batches, matrix)
+        def save(first_batch: int, batches: int, rows: Rows) -> None:
+            self._ledger.checkpoints.save(lease, first_batch, batches, rows)
 
         turn_over = math.inf if self._inline else time.monotonic() + self._installation.settings.turn_s
 
         def counted(batches: Iterator[BatchEmbedding]) -> Iterator[BatchEmbedding]:
             for batch in batches:
-                self._advance(pulse, len(batch.matrix))
+                self._advance(pulse, len(batch.rows))
                 yield batch
                 if time.monotonic() > turn_over:
                     raise Interrupted("The shard's turn is over; it goes on from its last checkpoint.")
@@ -239,7 +238,7 @@ class Engine:
             _log.warning("checkpoints missing: their shards run again", job=lease.job_id)
             self._ledger.shards.rewind(lease)
             return
-        embeddings = assemble(job.plan, [matrix for _, matrix in kept], job.provenance.dimension)
+        embeddings = assemble(job.plan, [rows for _, rows in kept], job.provenance.dimension)
         result = self._result(job, source, embeddings)
         pulse.enter("publishing")
         pulse.beat()  # who has lost the shard, or whose job was cancelled, publishes nothing
@@ -253,7 +252,7 @@ class Engine:
         self.close()
 
     def _result(self, job: _Job, source: Source, embeddings: Embeddings) -> Result:
-        provenance = _with_holes(job.provenance, embeddings)
+        provenance = _with_fallbacks(_with_holes(job.provenance, embeddings), embeddings)
         key = ResultKey(provenance.result_key)
         name = f"{job.plan.slide.name}.{job.request.encoder}.{key.sha256[:8]}"
         result = Result(key, name, embeddings, provenance, source.header(job.plan.grid.level))
@@ -272,6 +271,15 @@ def _with_holes(provenance: Provenance, embeddings: Embeddings) -> Provenance:
     key = ResultKey.of({"result": provenance.result_key, "holes": holes.tolist()})
     note = f"{len(holes)} of {len(embeddings)} patches are holes: their frames could not be had or decoded"
     return replace(provenance, result_key=key.sha256, notes=(*provenance.notes, note))
+
+
+def _with_fallbacks(provenance: Provenance, embeddings: Embeddings) -> Provenance:
+    """Say how many patches the encoder's pre-processing could not be applied to."""
+    marks = embeddings.fallbacks
+    if marks is None or not marks.any():
+        return provenance
+    note = f"{int(marks.sum())} of {len(embeddings)} patches fell back: they were embedded without stain normalisation"
+    return replace(provenance, notes=(*provenance.notes, note))
 
 
 def missing_parts(lease: Lease, batch_size: int, safe: set[int]) -> Iterator[Part]:

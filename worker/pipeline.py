@@ -195,7 +195,7 @@ def embed_part(
     # Closed here, so that an encoder that fails stops what is under way at once.
     with closing(ahead(batches, limits.batches_ahead, cancellation)) as waiting:
         for batch in encode_batches(waiting, model, dimension):
-            yield BatchEmbedding(batch.index + part.first_batch, batch.matrix)
+            yield BatchEmbedding(batch.index + part.first_batch, batch.rows)
 
 
 def memory_bound(plan: Plan, limits: Limits) -> int:

@@ -154,6 +154,12 @@ class Settings(BaseSettings):
     """Hours that a job waits for a server that answers nobody, before it fails."""
     poll_s: float = Field(1.0, gt=0)
     """Seconds between looks into an empty ledger."""
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """What encoders compute on: a GPU if there is one, the processor, or one GPU by its number; a process a GPU."""
+    weights: Path | None = None
+    """Folder that `slidewire encoders fetch` puts weights into; empty: in the state folder."""
+    accepted_licences: list[str] = Field(default_factory=list)
+    """Names of model licences that ask for consent and that you accept, as `slidewire encoders NAME` shows them."""
     decoders: int = Field(default_factory=lambda: max(1, os.cpu_count() or 1), ge=1)
     """Threads that decode frames."""
 
@@ -181,6 +187,11 @@ class Settings(BaseSettings):
     def checkpoint_folder(self) -> Path:
         """Folder of the checkpoints."""
         return self.checkpoints or self.state_folder / "checkpoints"
+
+    @property
+    def weights_folder(self) -> Path:
+        """Folder of the fetched weights."""
+        return self.weights or self.state_folder / "weights"
 
     def open_endpoints(self, *, profiled: bool = True, gates: Callable[[Endpoint], Gate] | None = None) -> Endpoints:
         """Return the configured endpoints and the rule for raw URLs; with what is known of servers, unless told not."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,8 +17,10 @@ from models.domain.plan import Plan
 from models.domain.request import EmbedRequest, PatchSpec
 from models.domain.slide import Reading, SlideRef
 from models.encoders import registry
+from models.encoders.suitability import check_digest, check_licence, check_patches
 from models.imaging.color import color_transform
 from worker.ledger import Lane, NewJob
+from worker.settings import Settings
 from worker.stages.plan import plan_patches
 from worker.tissue import find_tissue
 from worker.version import VERSION
@@ -65,7 +67,31 @@ class Prepared:
         )
 
 
-def prepare(request: EmbedRequest, endpoints: Endpoints, batch_size: int) -> Prepared:
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What of the settings a request needs to become a job.
+
+    Parameters
+    ----------
+    batch_size : int
+        Patches a call of the encoder.
+    weights : Path
+        Folder of the fetched weights.
+    accepted_licences : frozenset of str
+        Those that somebody here agreed to.
+    """
+
+    batch_size: int
+    weights: Path
+    accepted_licences: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return what the settings say."""
+        return cls(settings.batch_size, settings.weights_folder, frozenset(settings.accepted_licences))
+
+
+def prepare(request: EmbedRequest, endpoints: Endpoints, ways: Ways) -> Prepared:
     """Open the slide and fix everything that identifies the result.
 
     Raises
@@ -75,8 +101,11 @@ def prepare(request: EmbedRequest, endpoints: Endpoints, batch_size: int) -> Pre
     """
     request = anchored(request)
     model = registry.find(request.encoder)
-    weights = model.weights(Path(request.weights) if request.weights else None)
+    request = replace(request, options=tuple(sorted(model.settle(dict(request.options)).items())))
+    check_licence(model.spec, ways.accepted_licences)
+    weights = model.weights(Path(request.weights) if request.weights else None, ways.weights)
     digest = registry.weights_digest(weights)
+    notes = (*request.notes, *check_digest(model.spec, digest, request.options))
     ref = replace(endpoints.locate(request.source, request.instance_uids), reading=request.reading)
     if request.output.write_back and ref.kind != "dicomweb":
         raise RequestError("--write-back stores the result where the slide is, and the slide is in no PACS: use --out.")
@@ -89,14 +118,12 @@ def prepare(request: EmbedRequest, endpoints: Endpoints, batch_size: int) -> Pre
         spec = request.patches
         selecting = spec.tissue_fraction is not None and spec.coordinates is None
         tissue = find_tissue(source, spec) if selecting else None
-        plan = _colored(source, plan_patches(source.slide, spec, tissue, batch_size), spec)
+        plan = _colored(source, plan_patches(source.slide, spec, tissue, ways.batch_size), spec)
     finally:
         traffic = source.close()
-    notes = list(request.notes)
-    if model.spec.weights_sha256 and digest != model.spec.weights_sha256:
-        notes.append("the weights are not the published ones: their digest differs")
+    notes = (*notes, *check_patches(model.spec, plan.grid, request.options))
     key = ResultKey.of(_identity(request, plan, digest))
-    provenance = _provenance(request, plan, (key.sha256, digest, tuple(notes)))
+    provenance = _provenance(request, plan, (key.sha256, digest, notes))
     return Prepared(request, ref, plan, key, provenance, traffic)
 
 
@@ -162,7 +189,7 @@ def _provenance(request: EmbedRequest, plan: Plan, known: tuple[str, str, tuple[
         slidewire=VERSION,
         encoder=spec.name,
         encoder_revision=spec.revision,
-        encoder_licence=spec.licence,
+        encoder_licence=spec.licence.name,
         encoder_source=spec.source,
         weights_sha256=weights_sha256,
         preprocessing=spec.preprocessing,
@@ -178,4 +205,5 @@ def _provenance(request: EmbedRequest, plan: Plan, known: tuple[str, str, tuple[
         tissue_fraction=request.patches.tissue_fraction if selecting else None,
         grid_patches=plan.grid_patches,
         notes=(*plan.notes, *notes),
+        encoder_options=request.options,
     )

@@ -78,11 +78,11 @@ class Installation:
         self, name: str, given: str, options: tuple[tuple[str, str], ...], expected: str
     ) -> tuple[Encoder, int]:
         model = registry.find(name)
-        weights = model.weights(Path(given) if given else None)
+        weights = model.weights(Path(given) if given else None, self.settings.weights_folder)
         if registry.weights_digest(weights) != expected:
             raise WeightsInvalid(
                 f"This worker's weights of {name} are not those that the job was submitted with: install the same "
                 "on all workers, or submit the slide again."
             )
         chosen: Mapping[str, str] = dict(options)
-        return model.load(weights, chosen), model.spec.dimension
+        return registry.load(model, weights, chosen, self.settings.device), model.spec.dimension

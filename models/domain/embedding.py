@@ -30,12 +30,15 @@ class Embeddings:
         Upper left corner (x, y) in pixels of level 0.
     positions_um : float64 array, shape (N, 2), or None
         The same in micrometres; None if the spacing is unknown.
+    fallbacks : bool array, shape (N,), or None
+        Patches that were embedded without a step of the encoder's pre-processing; None: it has no step that may fail.
     """
 
     matrix: NDArray[np.float32]
     boxes: NDArray[np.int32]
     positions_px: NDArray[np.float64]
     positions_um: NDArray[np.float64] | None
+    fallbacks: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -68,7 +71,8 @@ class Embeddings:
         """Return the embeddings without the holes."""
         kept = ~self.holes
         um = None if self.positions_um is None else self.positions_um[kept]
-        return Embeddings(self.matrix[kept], self.boxes[kept], self.positions_px[kept], um)
+        marks = None if self.fallbacks is None else self.fallbacks[kept]
+        return Embeddings(self.matrix[kept], self.boxes[kept], self.positions_px[kept], um, marks)
 
     @cached_property
     def digest(self) -> str:
@@ -117,6 +121,8 @@ class Provenance:
         The model, as its `EncoderSpec` declares it.
     weights_sha256 : str
         Digest of the weights' file; "" for a model without weights.
+    encoder_options : tuple of (str, str)
+        What the encoder was told beyond that, sorted by name.
     preprocessing : str
         The encoder's pre-processing, in words and numbers.
     dimension, patch_px, stride_px, patches : int
@@ -158,6 +164,7 @@ class Provenance:
     tissue_fraction: float | None
     grid_patches: int
     notes: tuple[str, ...] = ()
+    encoder_options: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -170,6 +177,7 @@ class Provenance:
         for pair in ("spacing_um", "level_scale", "level_0_spacing_um"):
             fields[pair] = tuple(fields[pair]) if fields[pair] else None
         fields["notes"] = tuple(fields["notes"])
+        fields["encoder_options"] = tuple((name, value) for name, value in fields.get("encoder_options", ()))
         return cls(**fields)
 
 

@@ -4,7 +4,7 @@
 
     SlidewireError
     ├── RequestError              what was asked cannot be done as asked
-    │   ├── UnknownEncoder  ExtraMissing  WeightsInvalid
+    │   ├── UnknownEncoder  ExtraMissing  WeightsInvalid  LicenceNotAccepted  PatchesUnsuited
     │   ├── SpacingTooFine  PatchOutsideSlide  SlideTooSmall  TissueFileInvalid
     │   └── SettingsInvalid  EndpointNotAllowed
     ├── SourceError               the slide itself
@@ -19,64 +19,15 @@
     │                         ResultNotFound  ResultCorrupt
     ├── LedgerError               the queue of record
     │   └── LeaseLost  JobNotFound  LedgerUnavailable*  WorkerLost
-    └── Interrupted*  JobCancelled  WorkFailed
+    └── DeviceLost*  DeviceMemory  Interrupted*  JobCancelled  WorkFailed
 
 Those marked * are worth another try. Messages carry no UID, token, patient name or query string: they
 end up in logs, in the ledger and on screens.
 """
 
-from enum import StrEnum
 from typing import ClassVar, Self
 
-
-class ErrorCode(StrEnum):
-    """Stable names for scripts and runbooks; a code is never renamed."""
-
-    REQUEST_INVALID = "REQUEST_INVALID"
-    ENCODER_UNKNOWN = "ENCODER_UNKNOWN"
-    EXTRA_MISSING = "EXTRA_MISSING"
-    WEIGHTS_INVALID = "WEIGHTS_INVALID"
-    SPACING_TOO_FINE = "SPACING_TOO_FINE"
-    PATCH_OUTSIDE_SLIDE = "PATCH_OUTSIDE_SLIDE"
-    SLIDE_TOO_SMALL = "SLIDE_TOO_SMALL"
-    TISSUE_FILE_INVALID = "TISSUE_FILE_INVALID"
-    SETTINGS_INVALID = "SETTINGS_INVALID"
-    ENDPOINT_NOT_ALLOWED = "ENDPOINT_NOT_ALLOWED"
-    SOURCE_INVALID = "SOURCE_INVALID"
-    SERIES_NOT_FOUND = "SERIES_NOT_FOUND"
-    NOT_A_SLIDE = "NOT_A_SLIDE"
-    SLIDE_INCOMPLETE = "SLIDE_INCOMPLETE"
-    SLIDE_AMBIGUOUS = "SLIDE_AMBIGUOUS"
-    SPACING_CONTRADICTORY = "SPACING_CONTRADICTORY"
-    COLOR_UNAVAILABLE = "COLOR_UNAVAILABLE"
-    SOURCE_UNREADABLE = "SOURCE_UNREADABLE"
-    FRAME_MISSING = "FRAME_MISSING"
-    FRAME_UNDECODABLE = "FRAME_UNDECODABLE"
-    PIXELS_UNSUPPORTED = "PIXELS_UNSUPPORTED"
-    ENDPOINT_INVALID = "ENDPOINT_INVALID"
-    ENDPOINT_UNREACHABLE = "ENDPOINT_UNREACHABLE"
-    ENDPOINT_BUSY = "ENDPOINT_BUSY"
-    ENDPOINT_FAILED = "ENDPOINT_FAILED"
-    ENDPOINT_PAUSED = "ENDPOINT_PAUSED"
-    ACCESS_DENIED = "ACCESS_DENIED"
-    CREDENTIALS_MISSING = "CREDENTIALS_MISSING"
-    RESPONSE_INVALID = "RESPONSE_INVALID"
-    RESULT_INVALID = "RESULT_INVALID"
-    EMBEDDING_INVALID = "EMBEDDING_INVALID"
-    OUTPUT_UNWRITABLE = "OUTPUT_UNWRITABLE"
-    OUTPUT_UNAVAILABLE = "OUTPUT_UNAVAILABLE"
-    STORE_REFUSED = "STORE_REFUSED"
-    STORE_MISMATCH = "STORE_MISMATCH"
-    RESULT_NOT_FOUND = "RESULT_NOT_FOUND"
-    RESULT_CORRUPT = "RESULT_CORRUPT"
-    LEDGER_INVALID = "LEDGER_INVALID"
-    LEASE_LOST = "LEASE_LOST"
-    JOB_NOT_FOUND = "JOB_NOT_FOUND"
-    LEDGER_UNAVAILABLE = "LEDGER_UNAVAILABLE"
-    INTERRUPTED = "INTERRUPTED"
-    WORKER_LOST = "WORKER_LOST"
-    CANCELLED = "CANCELLED"
-    INTERNAL = "INTERNAL"
+from models.domain.codes import ErrorCode
 
 
 class SlidewireError(Exception):
@@ -124,6 +75,18 @@ class WeightsInvalid(RequestError):
     """The weights are missing, unreadable, or not those that the encoder declares."""
 
     code = ErrorCode.WEIGHTS_INVALID
+
+
+class LicenceNotAccepted(RequestError):
+    """Nobody here has said that they accept the licence of the model's weights."""
+
+    code = ErrorCode.LICENCE_NOT_ACCEPTED
+
+
+class PatchesUnsuited(RequestError):
+    """The encoder is meant for patches of another size or spacing."""
+
+    code = ErrorCode.PATCHES_UNSUITED
 
 
 class SpacingTooFine(RequestError):
@@ -327,6 +290,19 @@ class ResultCorrupt(ResultError):
     """What was read back does not have the recorded length or digest."""
 
     code = ErrorCode.RESULT_CORRUPT
+
+
+class DeviceLost(SlidewireError):
+    """What the encoder runs on failed in a way that only a new process recovers from; this one ends."""
+
+    code = ErrorCode.DEVICE_LOST
+    retryable = True
+
+
+class DeviceMemory(SlidewireError):
+    """Not even the smallest part of a batch fits into the device's memory."""
+
+    code = ErrorCode.DEVICE_MEMORY
 
 
 class LedgerError(SlidewireError):

@@ -1,5 +1,6 @@
 """Patches: where they lie on a level, the frames they need, and batches of their pixels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,8 +109,40 @@ class PatchBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """Embeddings, one row a patch.
+
+    Parameters
+    ----------
+    matrix : float32 array, shape (N, D)
+    fallbacks : bool array, shape (N,), or None
+        Patches that a step of the encoder's pre-processing could not be applied to, and that were embedded without
+        it, as the published pre-processing does; None: the encoder has no such step.
+    """
+
+    matrix: NDArray[np.float32]
+    fallbacks: NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+    def __getitem__(self, part: slice | NDArray[np.int64]) -> "Rows":
+        """Return some of the rows."""
+        return Rows(self.matrix[part], None if self.fallbacks is None else self.fallbacks[part])
+
+    @classmethod
+    def join(cls, parts: Sequence["Rows"]) -> "Rows":
+        """Return the rows of all parts, in order; of at least one part. One that marks nothing had nothing to mark."""
+        matrix = np.concatenate([part.matrix for part in parts])
+        if all(part.fallbacks is None for part in parts):
+            return cls(matrix)
+        marks = [np.zeros(len(part), np.bool_) if part.fallbacks is None else part.fallbacks for part in parts]
+        return cls(matrix, np.concatenate(marks))
+
+
+@dataclass(frozen=True, slots=True)
 class BatchEmbedding:
-    """What the encoder made of one batch: float32, shape (count, D), by batch index; a hole's row is all NaN."""
+    """What the encoder made of one batch, by batch index; a hole's row is all NaN."""
 
     index: int
-    matrix: NDArray[np.float32]
+    rows: Rows

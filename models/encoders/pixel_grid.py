@@ -8,17 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.domain.errors import WeightsInvalid
-from models.encoders.protocol import Encoder, EncoderSpec
-from models.encoders.registry import no_options
+from models.domain.patch import Rows
+from models.encoders.options import settle_options
+from models.encoders.protocol import Encoder, EncoderSpec, Licence
 
 _GRID = 8
 
 
 class _PixelGrid:
-    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode(self, pixels: NDArray[np.uint8]) -> Rows:
         """Return (B, 192): the mean colour in 0..1 of each cell, row by row, R G B."""
         small = [cv2.resize(patch.astype(np.float32), (_GRID, _GRID), interpolation=cv2.INTER_AREA) for patch in pixels]
-        return np.asarray(np.stack(small).reshape(len(pixels), -1) / np.float32(255), np.float32)
+        return Rows(np.asarray(np.stack(small).reshape(len(pixels), -1) / np.float32(255), np.float32))
 
 
 class _Model:
@@ -32,23 +33,28 @@ class _Model:
         std=(1.0, 1.0, 1.0),
         interpolation="area",
         extra="",
-        licence="Apache-2.0",
+        licence=Licence("Apache-2.0"),
         source="part of Slidewire",
         revision="1",
         weights_sha256="",
         preprocessing_version=1,
     )
 
-    def weights(self, given: Path | None) -> Path | None:
+    def settle(self, options: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the options that every encoder has."""
+        return settle_options(self.spec, options, {})
+
+    def weights(self, given: Path | None, store: Path | None = None) -> Path | None:
         """Return None: there are none."""
+        del store
         if given is not None:
             raise WeightsInvalid(f"The encoder {self.spec.name} has no weights: leave --weights out.")
         return given
 
-    def load(self, weights: Path | None, options: Mapping[str, str]) -> Encoder:
+    def load(self, weights: Path | None, options: Mapping[str, str], device: str = "auto") -> Encoder:
         """Return the encoder."""
-        del weights
-        no_options(self.spec.name, options)
+        del weights, device
+        self.settle(options)
         return _PixelGrid()
 
 

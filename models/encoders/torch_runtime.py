@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.domain.errors import ExtraMissing, WeightsInvalid
+from models.domain.patch import Rows
 from models.encoders.protocol import EncoderSpec
 
 
@@ -67,7 +68,7 @@ class TorchEncoder:
         self._mean = torch.tensor(spec.mean, device=self._device).view(1, 3, 1, 1)
         self._std = torch.tensor(spec.std, device=self._device).view(1, 3, 1, 1)
 
-    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode(self, pixels: NDArray[np.uint8]) -> Rows:
         """Embed uint8 RGB patches (B, H, W, 3); return float32 (B, D)."""
         torch, size = self._torch, self._spec.input_px
         with torch.inference_mode():
@@ -77,4 +78,4 @@ class TorchEncoder:
                     images, (size, size), mode=self._spec.interpolation, antialias=True, align_corners=False
                 )
             features = self._forward((images - self._mean) / self._std)
-            return np.ascontiguousarray(features.float().cpu().numpy())
+            return Rows(np.ascontiguousarray(features.float().cpu().numpy()))

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from connectors.endpoints import Endpoints
 from connectors.registry import open_source
+from models.domain.patch import Rows
 from models.domain.plan import Plan
 from models.domain.request import PatchSpec
 from models.domain.slide import SlideRef
@@ -46,10 +47,10 @@ class Nothing:
     def __init__(self) -> None:
         self.first_at: float | None = None
 
-    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode(self, pixels: NDArray[np.uint8]) -> Rows:
         """Return zeros."""
         self.first_at = self.first_at or time.perf_counter()
-        return np.zeros((len(pixels), 1), np.float32)
+        return Rows(np.zeros((len(pixels), 1), np.float32))
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def feed(ref: SlideRef) -> Fed:
     started = time.perf_counter()
     plan = plan_patches(source.slide, PatchSpec(tissue_fraction=None), None, BATCH)
     encoder, part = Nothing(), Part(0, len(plan.grid))
-    count = sum(len(batch.matrix) for batch in embed_part(source, plan, part, (encoder, 1), Limits(), Cancellation()))
+    count = sum(len(batch.rows) for batch in embed_part(source, plan, part, (encoder, 1), Limits(), Cancellation()))
     elapsed = time.perf_counter() - started
     assert count == len(plan.grid)
     assert encoder.first_at is not None

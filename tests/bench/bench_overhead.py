@@ -34,7 +34,7 @@ from worker.ledger import Checkpoints, Database, JobState
 from worker.pipeline import Cancellation, Part, embed_part
 from worker.process import Sweeper
 from worker.settings import Settings
-from worker.submission import prepare
+from worker.submission import Ways, prepare
 from worker.wiring import Installation
 
 RUNS = 5
@@ -81,7 +81,7 @@ def pipeline(side: Side, installation: Installation) -> dict[str, float]:
     """Return the seconds of the pipeline alone, over the same shards, the encoder loaded and the slide planned."""
     settings, endpoints, model = installation.settings, installation.endpoints, registry.find(ENCODER)
     request = EmbedRequest(side.source, ENCODER, OutputSpec(str(settings.state_folder)), PATCHES)
-    prepared = prepare(request, endpoints, settings.batch_size)
+    prepared = prepare(request, endpoints, Ways.of(settings))
     limits, encoder = installation.limits_for(prepared.ref).paced(), (model.load(None, {}), model.spec.dimension)
     started = time.perf_counter()
     source = open_source(prepared.ref, endpoints)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from connectors.endpoints import Endpoints
 from connectors.registry import open_source
+from models.domain.patch import Rows
 from models.domain.request import PatchSpec
 from worker.pipeline import Cancellation, Limits, Part, embed_part
 from worker.stages.plan import plan_patches
@@ -24,9 +25,9 @@ _SHARD = 4096  # patches, as `Settings.shard_patches` has it: what a worker take
 class _Mean:
     """An encoder that takes the mean colour."""
 
-    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode(self, pixels: NDArray[np.uint8]) -> Rows:
         """Return float32 (B, 3)."""
-        return pixels[:, ::16, ::16].mean(axis=(1, 2), dtype=np.float32)
+        return Rows(pixels[:, ::16, ::16].mean(axis=(1, 2), dtype=np.float32))
 
 
 def memory_mb(field: str) -> float:
@@ -45,7 +46,7 @@ def main() -> None:
     for start in range(first, last, _SHARD):
         part = Part(start, min(start + _SHARD, last))
         for batch in embed_part(source, plan, part, (_Mean(), 3), Limits(), Cancellation()):
-            done += len(batch.matrix)
+            done += len(batch.rows)
             if time.perf_counter() - said >= 1:
                 said = time.perf_counter()
                 line = {"patches": done, "s": round(said - started, 1), "rss_mb": round(memory_mb("VmRSS"))}

@@ -84,7 +84,7 @@ class TestNumbers:
     def test_shape_and_type(self, model: Model, encoder: Encoder) -> None:
         """One float32 row of the declared length a patch, all of it finite."""
         for count in (1, 3):
-            found = encoder.encode(_patches(count, model.spec.input_px))
+            found = encoder.encode(_patches(count, model.spec.input_px)).matrix
             assert found.shape == (count, model.spec.dimension)
             assert found.dtype == np.float32
             assert np.isfinite(found).all()
@@ -93,12 +93,12 @@ class TestNumbers:
         """Encoding again changes nothing, neither the numbers nor the pixels that were given."""
         pixels = _patches(3, model.spec.input_px)
         given = pixels.copy()
-        assert encoder.encode(pixels).tobytes() == encoder.encode(pixels).tobytes()
+        assert encoder.encode(pixels).matrix.tobytes() == encoder.encode(pixels).matrix.tobytes()
         assert np.array_equal(pixels, given)
 
     def test_a_result_is_not_overwritten_by_the_next(self, model: Model, encoder: Encoder) -> None:
         """What was returned belongs to the caller."""
-        first = encoder.encode(_patches(2, model.spec.input_px))
+        first = encoder.encode(_patches(2, model.spec.input_px)).matrix
         kept = first.copy()
         encoder.encode(255 - _patches(2, model.spec.input_px))
         assert np.array_equal(first, kept)
@@ -106,28 +106,28 @@ class TestNumbers:
     def test_neighbours_do_not_matter(self, model: Model, encoder: Encoder) -> None:
         """A patch has the same embedding alone, in a batch, and at another place in it, within rounding."""
         pixels = _patches(5, model.spec.input_px)
-        whole = encoder.encode(pixels)
-        alone = np.concatenate([encoder.encode(pixels[number : number + 1]) for number in range(5)])
-        turned = encoder.encode(np.ascontiguousarray(pixels[::-1]))[::-1]
+        whole = encoder.encode(pixels).matrix
+        alone = np.concatenate([encoder.encode(pixels[number : number + 1]).matrix for number in range(5)])
+        turned = encoder.encode(np.ascontiguousarray(pixels[::-1])).matrix[::-1]
         scale = np.abs(whole).max()
         assert np.abs(whole - alone).max() <= 1e-4 * scale
         assert np.abs(whole - turned).max() <= 1e-4 * scale
 
     def test_different_patches_differ(self, model: Model, encoder: Encoder) -> None:
         """It looks at the pixels."""
-        found = encoder.encode(_patches(2, model.spec.input_px))
+        found = encoder.encode(_patches(2, model.spec.input_px)).matrix
         assert not np.allclose(found[0], found[1])
 
     @pytest.mark.parametrize("side", [32, 225, 512])
     def test_other_patch_sizes(self, model: Model, encoder: Encoder, side: int) -> None:
         """Patches of another size are brought to the input's; a plain colour stays what it is."""
-        assert encoder.encode(_patches(2, side)).shape == (2, model.spec.dimension)
+        assert encoder.encode(_patches(2, side)).matrix.shape == (2, model.spec.dimension)
         plain = [np.full((1, size, size, 3), (180, 90, 150), np.uint8) for size in (side, model.spec.input_px)]
-        one, other = (encoder.encode(pixels) for pixels in plain)
+        one, other = (encoder.encode(pixels).matrix for pixels in plain)
         assert np.abs(one - other).max() <= 1e-3 * max(1.0, float(np.abs(other).max()))
 
     @pytest.mark.parametrize("shade", [0, 255])
     def test_black_and_white_are_finite(self, model: Model, encoder: Encoder, shade: int) -> None:
         """The ends of the scale, which padding and glass are made of, give numbers."""
         pixels = np.full((2, model.spec.input_px, model.spec.input_px, 3), shade, np.uint8)
-        assert np.isfinite(encoder.encode(pixels)).all()
+        assert np.isfinite(encoder.encode(pixels).matrix).all()

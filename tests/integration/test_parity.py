@@ -22,6 +22,7 @@ from connectors.frames import FrameFeed
 from connectors.protocols import Source
 from connectors.sources.dicom_files import DicomFilesSource
 from connectors.sources.dicomweb import DicomWebSource
+from models.domain.patch import Rows
 from models.domain.plan import Plan
 from models.domain.request import PatchSpec
 from models.domain.slide import SlideRef
@@ -42,10 +43,10 @@ class _Recorder:
     def __init__(self) -> None:
         self.fed: list[NDArray[np.uint8]] = []
 
-    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode(self, pixels: NDArray[np.uint8]) -> Rows:
         """Keep a copy; return one number a patch."""
         self.fed.extend(pixels.copy())
-        return np.zeros((len(pixels), 1), np.float32)
+        return Rows(np.zeros((len(pixels), 1), np.float32))
 
 
 def _feed(source: Source, spec: PatchSpec, limits: Limits | None = None) -> tuple[Plan, list[NDArray[np.uint8]]]:
@@ -54,7 +55,7 @@ def _feed(source: Source, spec: PatchSpec, limits: Limits | None = None) -> tupl
     recorder = _Recorder()
     part = Part(0, len(plan.grid))
     given = list(embed_part(source, plan, part, (recorder, 1), limits or Limits(), Cancellation()))
-    assert sum(len(batch.matrix) for batch in given) == len(plan.grid)
+    assert sum(len(batch.rows) for batch in given) == len(plan.grid)
     return plan, recorder.fed[: len(plan.grid)]
 
 

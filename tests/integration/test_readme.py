@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.domain.errors import ErrorCode
+from models.domain.codes import ErrorCode
 from tests.services.orthanc import Orthanc
 from tests.services.slides import SlideOnDisk
 from worker.settings import Settings

@@ -15,6 +15,7 @@ from connectors.endpoints import Endpoint
 from connectors.protocols import Source
 from connectors.sources.dicom_files import DicomFilesSource
 from connectors.sources.dicomweb import DicomWebSource
+from models.domain.patch import Rows
 from models.domain.plan import Plan
 from models.domain.request import PatchSpec
 from models.domain.slide import Reading, SlideRef
@@ -173,10 +174,10 @@ class _Kept:
     def __init__(self) -> None:
         self.fed: list[Pixels] = []
 
-    def encode(self, pixels: Pixels) -> NDArray[np.float32]:
+    def encode(self, pixels: Pixels) -> Rows:
         """Keep a copy; return one number a patch."""
         self.fed.extend(pixels.copy())
-        return np.zeros((len(pixels), 1), np.float32)
+        return Rows(np.zeros((len(pixels), 1), np.float32))
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def read(source: Source, spec: PatchSpec | None = None) -> Read:
         batches = embed_part(source, plan, Part(0, len(plan.grid)), (kept, 1), Limits(), Cancellation())
         counted, patches, holes = 0, list[Pixels](), list[bool]()
         for batch in batches:
-            lost = np.isnan(batch.matrix[:, 0])
+            lost = np.isnan(batch.rows.matrix[:, 0])
             skipped = bool(lost.all())  # nothing was fed
             fed = [np.zeros((0, 0, 3), np.uint8)] * len(lost) if skipped else kept.fed[counted : counted + len(lost)]
             counted += 0 if skipped else plan.batch_size

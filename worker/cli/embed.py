@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from models.domain.errors import ErrorCode, Interrupted, SlidewireError
+from models.domain.codes import ErrorCode
+from models.domain.errors import Interrupted, SlidewireError
 from models.domain.job import Lane
 from models.domain.request import DEFAULT_PATCH_PX, DEFAULT_TISSUE_FRACTION, EmbedRequest
 from worker.cli import ask

@@ -9,7 +9,7 @@ from uuid import uuid4
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from models.domain.errors import ErrorCode
+from models.domain.codes import ErrorCode
 from models.domain.job import JobState
 from worker.ledger import transitions
 from worker.ledger.clock import NOW

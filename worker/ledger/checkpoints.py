@@ -1,6 +1,7 @@
 """Embeddings that are safe on disk before the slide is finished, so that a killed worker loses little.
 
-The files are NumPy's .npy (float32, row by row), one folder a job, readable by their owner only. A row in the ledger
+The files are NumPy's .npy (float32, row by row; behind it, if the encoder marks what fell back, the marks, bool), one
+folder a job, readable by their owner only. A row in the ledger
 comes after its file is on disk for good; a file without a row is ignored, a row without a good file is dropped.
 """
 
@@ -14,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, delete, insert, or_, select
 
 from models.domain.errors import EmbeddingInvalid, LedgerError, LedgerUnavailable
 from models.domain.job import JobState
+from models.domain.patch import Rows
 from worker.killpoint import reach
 from worker.ledger import transitions
 from worker.ledger.clock import NOW
@@ -43,14 +44,10 @@ class Checkpoints:
         self._db = db
         self._folder = folder.absolute()
 
-    def save(self, lease: Lease, first_batch: int, batches: int, matrix: NDArray[np.float32]) -> Checkpoint:
+    def save(self, lease: Lease, first_batch: int, batches: int, rows: Rows) -> Checkpoint:
         """Keep the embeddings of `batches` batches from number `first_batch` (0-based) on.
 
         Saving the same batches again replaces them.
-
-        Parameters
-        ----------
-        matrix : float32 array, shape (N, D)
 
         Raises
         ------
@@ -59,14 +56,14 @@ class Checkpoints:
         LedgerUnavailable
             The folder or the database does not take it.
         """
-        if matrix.dtype != np.float32 or matrix.ndim != 2:
-            raise EmbeddingInvalid(f"A checkpoint holds float32 (N, D), not {matrix.dtype} {matrix.shape}.")
-        content = _encode(matrix)
+        if rows.matrix.dtype != np.float32 or rows.matrix.ndim != 2:
+            raise EmbeddingInvalid(f"A checkpoint holds float32 (N, D), not {rows.matrix.dtype} {rows.matrix.shape}.")
+        content = _encode(rows)
         digest = hashlib.sha256(content).hexdigest()
         # The epoch makes the name this lease's own: a worker that lost it removes no file of its successor.
         name = f"{lease.index:05d}-{first_batch:06d}-{lease.epoch}-{digest[:16]}.npy"
         path = self._folder / lease.job_id / name
-        kept = Checkpoint(first_batch, batches, len(matrix), digest, path)
+        kept = Checkpoint(first_batch, batches, len(rows), digest, path)
         reach("checkpoint.before_file")
         _write_durably(path, content)
         reach("checkpoint.after_file")
@@ -79,7 +76,7 @@ class Checkpoints:
             raise
         return kept
 
-    def load(self, shard_or_job_id: str) -> list[tuple[Checkpoint, NDArray[np.float32]]]:
+    def load(self, shard_or_job_id: str) -> list[tuple[Checkpoint, Rows]]:
         """Return what is kept of a shard, or of all shards of a job, in order of shards and batches.
 
         Every file is hashed again. One that is missing or has changed is dropped from the ledger and left out here,
@@ -96,12 +93,12 @@ class Checkpoints:
         found = []
         for row in rows:
             path = self._folder / row.job_id / row.name
-            matrix = _read_verified(path, row.sha256, row.patches)
-            if matrix is None:
+            rows_kept = _read_verified(path, row.sha256, row.patches)
+            if rows_kept is None:
                 self._drop(row)
             else:
                 kept = Checkpoint(row.first_batch, row.batches, row.patches, row.sha256, path)
-                found.append((kept, matrix))
+                found.append((kept, rows_kept))
         return found
 
     def discard(self, job_id: str) -> None:
@@ -173,9 +170,11 @@ def _insert(connection: Connection, lease: Lease, kept: Checkpoint) -> None:
     )
 
 
-def _encode(matrix: NDArray[np.float32]) -> bytes:
+def _encode(rows: Rows) -> bytes:
     buffer = io.BytesIO()
-    npy.write_array(buffer, np.ascontiguousarray(matrix, dtype="<f4"), version=(1, 0), allow_pickle=False)
+    npy.write_array(buffer, np.ascontiguousarray(rows.matrix, dtype="<f4"), version=(1, 0), allow_pickle=False)
+    if rows.fallbacks is not None:
+        npy.write_array(buffer, rows.fallbacks, version=(1, 0), allow_pickle=False)
     return buffer.getvalue()
 
 
@@ -210,13 +209,16 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _read_verified(path: Path, sha256: str, patches: int) -> NDArray[np.float32] | None:
-    """Return the matrix, or None if the file is not the one that was written."""
+def _read_verified(path: Path, sha256: str, patches: int) -> Rows | None:
+    """Return the rows, or None if the file is not the one that was written."""
     try:
         content = path.read_bytes()
     except OSError:  # missing, or on a disk that lost it
         return None
     if hashlib.sha256(content).hexdigest() != sha256:
         return None
-    matrix = npy.read_array(io.BytesIO(content), allow_pickle=False)
-    return matrix if len(matrix) == patches else None
+    buffer = io.BytesIO(content)
+    matrix = npy.read_array(buffer, allow_pickle=False)
+    marked = buffer.tell() < len(content)
+    rows = Rows(matrix, npy.read_array(buffer, allow_pickle=False) if marked else None)
+    return rows if len(rows) == patches else None

@@ -13,11 +13,11 @@ from enum import Enum, auto
 
 from sqlalchemy import Connection, Row, select
 
+from models.domain.codes import ErrorCode
 from models.domain.errors import (
     AccessDenied,
     EndpointError,
     EndpointPaused,
-    ErrorCode,
     SlidewireError,
     WorkerLost,
     WorkFailed,

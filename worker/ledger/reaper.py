@@ -2,7 +2,7 @@
 
 from sqlalchemy import select
 
-from models.domain.errors import ErrorCode
+from models.domain.codes import ErrorCode
 from worker.ledger import transitions
 from worker.ledger.clock import NOW
 from worker.ledger.database import Database

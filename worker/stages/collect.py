@@ -4,15 +4,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.domain.embedding import Embeddings
 from models.domain.errors import EmbeddingInvalid, ResultCorrupt
-from models.domain.patch import BatchEmbedding
+from models.domain.patch import BatchEmbedding, Rows
 from models.domain.plan import Plan
 
-Save = Callable[[int, int, NDArray[np.float32]], None]
-"""Keep ``(first batch, number of batches, matrix)`` safe."""
+Save = Callable[[int, int, Rows], None]
+"""Keep ``(first batch, number of batches, rows)`` safe."""
 
 
 def collect_batches(embeddings: Iterable[BatchEmbedding], save: Save, every_s: float) -> int:
@@ -35,13 +34,13 @@ def collect_batches(embeddings: Iterable[BatchEmbedding], save: Save, every_s: f
 
     def flush() -> None:
         if held:
-            save(held[0].index, len(held), np.concatenate([batch.matrix for batch in held]))
+            save(held[0].index, len(held), Rows.join([batch.rows for batch in held]))
             held.clear()
 
     try:
         for batch in embeddings:
             held.append(batch)
-            patches += len(batch.matrix)
+            patches += len(batch.rows)
             if time.monotonic() - since >= every_s:
                 flush()
                 since = time.monotonic()
@@ -50,7 +49,7 @@ def collect_batches(embeddings: Iterable[BatchEmbedding], save: Save, every_s: f
     return patches
 
 
-def assemble(plan: Plan, parts: Sequence[NDArray[np.float32]], dimension: int) -> Embeddings:
+def assemble(plan: Plan, parts: Sequence[Rows], dimension: int) -> Embeddings:
     """Join the parts of all shards, in reading order, into the embeddings of the slide.
 
     Raises
@@ -60,12 +59,13 @@ def assemble(plan: Plan, parts: Sequence[NDArray[np.float32]], dimension: int) -
     EmbeddingInvalid
         A number is NaN or infinite, or a patch is a hole where the plan allows none.
     """
-    matrix = np.concatenate(parts) if parts else np.empty((0, dimension), np.float32)
-    if matrix.shape != (len(plan.grid), dimension):
+    held = sum(len(part) for part in parts)
+    if held != len(plan.grid) or any(part.matrix.shape[1] != dimension for part in parts):
         raise ResultCorrupt(
-            f"The checkpoints hold {matrix.shape} numbers, the plan needs {(len(plan.grid), dimension)}."
+            f"The checkpoints hold {held} rows, the plan needs {len(plan.grid)} of {dimension} numbers."
         )
-    embeddings = plan.assemble(matrix)
+    rows = Rows.join(parts) if parts else Rows(np.empty((0, dimension), np.float32))
+    embeddings = plan.assemble(rows)
     if plan.missing == "error" and embeddings.holes.any():
         raise EmbeddingInvalid(f"{int(embeddings.holes.sum())} patches have no embedding, and the job allows no holes.")
     return embeddings

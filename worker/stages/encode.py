@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from models.domain.errors import EmbeddingInvalid
-from models.domain.patch import BatchEmbedding, PatchBatch
-from models.encoders.protocol import Encoder
+from models.domain.patch import BatchEmbedding, PatchBatch, Rows
+from models.encoders.protocol import Encoder, check_rows
 
 
 def encode_batches(batches: Iterable[PatchBatch], encoder: Encoder, dimension: int) -> Iterator[BatchEmbedding]:
@@ -28,15 +28,16 @@ def encode_batches(batches: Iterable[PatchBatch], encoder: Encoder, dimension: i
     """
     for batch in batches:
         if len(batch.holes) == batch.count:
-            yield BatchEmbedding(batch.index, np.full((batch.count, dimension), np.nan, np.float32))
+            yield BatchEmbedding(batch.index, Rows(np.full((batch.count, dimension), np.nan, np.float32)))
             continue
-        matrix = encoder.encode(batch.pixels)
-        expected = (len(batch.pixels), dimension)
-        if matrix.shape != expected or matrix.dtype != np.float32:
-            raise EmbeddingInvalid(f"The encoder gave {matrix.dtype} {matrix.shape} instead of float32 {expected}.")
-        real = np.array(matrix[: batch.count])
-        real[list(batch.holes)] = 0  # whatever the encoder made of nothing
+        rows = encoder.encode(batch.pixels)
+        check_rows(rows, len(batch.pixels), dimension)
+        real, holes = np.array(rows.matrix[: batch.count]), list(batch.holes)
+        real[holes] = 0  # whatever the encoder made of nothing
         if not np.isfinite(real).all():
             raise EmbeddingInvalid(f"The encoder gave NaN or infinity in batch {batch.index + 1}.")
-        real[list(batch.holes)] = np.nan
-        yield BatchEmbedding(batch.index, real)
+        real[holes] = np.nan
+        marks = None if rows.fallbacks is None else np.array(rows.fallbacks[: batch.count])
+        if marks is not None:
+            marks[holes] = False
+        yield BatchEmbedding(batch.index, Rows(real, marks))

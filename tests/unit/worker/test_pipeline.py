@@ -22,7 +22,7 @@ from models.domain.errors import (
     LeaseLost,
     SourceError,
 )
-from models.domain.patch import EncodedFrame, PatchBatch
+from models.domain.patch import EncodedFrame, PatchBatch, Rows
 from models.domain.plan import Plan
 from models.domain.request import Missing, PatchSpec
 from models.domain.slide import Level
@@ -178,9 +178,9 @@ def test_a_wider_cancellation_reaches_the_narrower() -> None:
 class _Means:
     """Encodes a patch as its mean colour."""
 
-    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode(self, pixels: NDArray[np.uint8]) -> Rows:
         """Return (B, 3)."""
-        return pixels.astype(np.float32).mean(axis=(1, 2))
+        return Rows(pixels.astype(np.float32).mean(axis=(1, 2)))
 
 
 _IMAGE = random_pixels(200, 160)
@@ -207,7 +207,7 @@ def _means(image: NDArray[np.uint8], plan: Plan, part: Part) -> NDArray[np.float
 def _embed(source: MemorySource, plan: Plan, limits: Limits | None = None) -> NDArray[np.float32]:
     part = Part(0, len(plan.grid))
     batches = embed_part(source, plan, part, (_Means(), 3), limits or Limits(), Cancellation())
-    return np.concatenate([batch.matrix for batch in batches])
+    return np.concatenate([batch.rows.matrix for batch in batches])
 
 
 @pytest.mark.parametrize("limits", [Limits(1, 1, 1, 1), Limits(3, 2, 2, 2), Limits(), Limits(request_bytes=1)])
@@ -217,7 +217,7 @@ def test_a_part_is_embedded(limits: Limits, part: Part) -> None:
     plan = _plan()
     found = list(embed_part(_source(), plan, part, (_Means(), 3), limits, Cancellation()))
     assert [batch.index for batch in found] == [part.first_batch + number for number in range(len(found))]
-    matrix = np.concatenate([batch.matrix for batch in found])
+    matrix = np.concatenate([batch.rows.matrix for batch in found])
     assert matrix == pytest.approx(_means(_IMAGE, plan, part), rel=1e-5)
 
 
@@ -319,7 +319,7 @@ def test_an_encoder_may_hold_on_to_the_batch_before(depth: int, monkeypatch: pyt
     held: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = []
 
     class Holding(_Means):
-        def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        def encode(self, pixels: NDArray[np.uint8]) -> Rows:
             """Wait until nothing more is made ahead, and look."""
             held.append((pixels, pixels.copy()))
             # Taken so far, those that wait, and the one in hand.
@@ -338,7 +338,7 @@ def test_a_part_resumed_gives_the_same_bytes() -> None:
     plan = _plan()
     whole, *halves = (
         b"".join(
-            batch.matrix.tobytes()
+            batch.rows.matrix.tobytes()
             for batch in embed_part(_source(), plan, part, (_Means(), 3), Limits(), Cancellation())
         )
         for part in (Part(0, 80), Part(0, 36), Part(36, 80, 9))

@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from models.domain.errors import EndpointBusy, ErrorCode, SlidewireError, WorkFailed
+from models.domain.codes import ErrorCode
+from models.domain.errors import EndpointBusy, SlidewireError, WorkFailed
 
 
 def _tree(kind: type[SlidewireError]) -> list[type[SlidewireError]]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.domain.errors import ResultCorrupt
-from models.domain.patch import PatchGrid
+from models.domain.patch import PatchGrid, Rows
 from models.domain.plan import Plan
 from models.domain.request import ColorProfile, Missing
 from tests.services.memory_slide import make_level, make_slide, without_tiles
@@ -141,7 +141,7 @@ def test_assemble_restores_the_order_that_was_asked_for(count: int, level: int, 
     """Row r of the result holds the patch that was asked for as number r, with its place at level 0."""
     plan = _plan(count, level=level, seed=seed)
     matrix = np.arange(count * 2, dtype=np.float32).reshape(count, 2)
-    found = plan.assemble(matrix)
+    found = plan.assemble(Rows(matrix))
     factor = 2 if level else 1  # level 1 is half as wide and half as high
     for read, asked in enumerate(plan.grid.rows):
         assert np.array_equal(found.matrix[asked], matrix[read])
@@ -156,12 +156,12 @@ def test_a_hole_stays_at_its_place() -> None:
     plan = _plan()
     matrix = np.ones((7, 3), np.float32)
     matrix[2] = np.nan
-    assert np.flatnonzero(plan.assemble(matrix).holes).tolist() == [plan.grid.rows[2]]
+    assert np.flatnonzero(plan.assemble(Rows(matrix)).holes).tolist() == [plan.grid.rows[2]]
 
 
 def test_unknown_spacing_stays_unknown() -> None:
     """Without a spacing there are no micrometres, rather than wrong ones."""
     grid = PatchGrid(0, 8, None, np.zeros((1, 4), np.int32), np.zeros(1, np.int64))
     plan = Plan(make_slide(make_level(64, 64, None)), grid, 1, 4, ())
-    assert plan.assemble(np.zeros((1, 3), np.float32)).positions_um is None
+    assert plan.assemble(Rows(np.zeros((1, 3), np.float32))).positions_um is None
     assert Plan.from_bytes(plan.to_bytes()).grid.spacing_um is None

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.domain.errors import ErrorCode, RequestError, WeightsInvalid
+from models.domain.codes import ErrorCode
+from models.domain.errors import RequestError, WeightsInvalid
 from models.encoders.efficientnet_lite import MODEL
 from models.encoders.protocol import Encoder
 
@@ -187,7 +188,7 @@ def test_numbers_are_those_of_the_published_network(published: Path, encoder: En
         expected = network.extract_features(images).double().mean(dim=(2, 3)).numpy()
         logits = network._fc(torch.tensor(expected, dtype=torch.float32)).numpy()
         forward = network(images).numpy()
-    found = encoder.encode(pixels)
+    found = encoder.encode(pixels).matrix
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
     # And what is averaged is what the network's own classifier sees.
     assert logits == pytest.approx(forward, rel=1e-3, abs=1e-3)
@@ -197,4 +198,4 @@ def test_channels_are_not_swapped(encoder: Encoder) -> None:
     """Red and blue are different things to it."""
     pixels = np.random.default_rng(2).integers(0, 256, (1, 224, 224, 3), np.uint8)
     swapped = np.ascontiguousarray(pixels[..., ::-1])
-    assert np.abs(encoder.encode(pixels) - encoder.encode(swapped)).max() > 1e-2
+    assert np.abs(encoder.encode(pixels).matrix - encoder.encode(swapped).matrix).max() > 1e-2

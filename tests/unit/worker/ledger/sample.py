@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import select, update
 
+from models.domain.patch import Rows
 from worker.ledger import JobRecord, Lane, Lease, Ledger, NewJob
 from worker.ledger.schema import attempt, shard
 
@@ -43,13 +43,13 @@ def finish(ledger: Ledger, lease: Lease) -> None:
     if lease.kind == "publish":
         ledger.shards.publish(lease, ())
         return
-    ledger.checkpoints.save(lease, 0, 1, matrix(lease))
+    ledger.checkpoints.save(lease, 0, 1, rows_of(lease))
     ledger.shards.complete(lease)
 
 
-def matrix(lease: Lease) -> NDArray[np.float32]:
+def rows_of(lease: Lease) -> Rows:
     """Return recognisable embeddings for the patches of a shard."""
-    return np.arange(lease.start * 3, lease.stop * 3, dtype=np.float32).reshape(-1, 3)
+    return Rows(np.arange(lease.start * 3, lease.stop * 3, dtype=np.float32).reshape(-1, 3))
 
 
 def run_out(ledger: Ledger, lease: Lease) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.domain.errors import ErrorCode
+from models.domain.codes import ErrorCode
 from tests.unit.worker.ledger.sample import claim, finish, submit, together
 from worker.ledger import Lane, Ledger
 from worker.ledger.backfills import BackfillRecord, Cursor, Item, ItemState, Tally

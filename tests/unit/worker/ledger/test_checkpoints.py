@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from models.domain.errors import EmbeddingInvalid, LeaseLost, LedgerError, LedgerUnavailable
-from tests.unit.worker.ledger.sample import claim, finish, matrix, run_out, submit
+from models.domain.patch import Rows
+from tests.unit.worker.ledger.sample import claim, finish, rows_of, run_out, submit
 from worker.ledger import Ledger, checkpoints
 
 
@@ -38,16 +39,16 @@ def test_what_is_saved_is_loaded_in_order(ledger: Ledger) -> None:
     """Of one shard by batch, of a job by shard and batch, bit for bit."""
     job = submit(ledger)
     first, second = claim(ledger), claim(ledger)
-    late = ledger.checkpoints.save(second, 0, 3, matrix(second))
-    end = ledger.checkpoints.save(first, 2, 1, matrix(first)[6:])
-    start = ledger.checkpoints.save(first, 0, 2, matrix(first)[:6])
+    late = ledger.checkpoints.save(second, 0, 3, rows_of(second))
+    end = ledger.checkpoints.save(first, 2, 1, rows_of(first)[6:])
+    start = ledger.checkpoints.save(first, 0, 2, rows_of(first)[:6])
     loaded = ledger.checkpoints.load(job.id)
     assert [kept for kept, _ in loaded] == [start, end, late]
-    assert np.concatenate([rows for _, rows in loaded]).tobytes() == np.arange(60, dtype="<f4").tobytes()
+    assert Rows.join([rows for _, rows in loaded]).matrix.tobytes() == np.arange(60, dtype="<f4").tobytes()
     assert [kept for kept, _ in ledger.checkpoints.load(first.shard_id)] == [start, end]
     assert (start.first_batch, start.batches, start.patches) == (0, 2, 6)
     assert start.sha256 == hashlib.sha256(start.path.read_bytes()).hexdigest()
-    assert np.array_equal(np.load(start.path, allow_pickle=False), matrix(first)[:6])
+    assert np.array_equal(np.load(start.path, allow_pickle=False), rows_of(first)[:6].matrix)
 
 
 def test_values_that_are_no_numbers_and_no_rows_are_kept_as_they_are(ledger: Ledger) -> None:
@@ -55,11 +56,11 @@ def test_values_that_are_no_numbers_and_no_rows_are_kept_as_they_are(ledger: Led
     submit(ledger, shards=1)
     lease = claim(ledger)
     rows = np.array([[np.nan, -0.0], [np.inf, 1e-45]], np.float32).T
-    ledger.checkpoints.save(lease, 0, 1, rows)
-    ledger.checkpoints.save(lease, 1, 1, np.zeros((0, 2), np.float32))
+    ledger.checkpoints.save(lease, 0, 1, Rows(rows))
+    ledger.checkpoints.save(lease, 1, 1, Rows(np.zeros((0, 2), np.float32)))
     loaded = ledger.checkpoints.load(lease.shard_id)
-    assert loaded[0][1].tobytes() == np.ascontiguousarray(rows).tobytes()
-    assert loaded[1][1].shape == (0, 2)
+    assert loaded[0][1].matrix.tobytes() == np.ascontiguousarray(rows).tobytes()
+    assert loaded[1][1].matrix.shape == (0, 2)
 
 
 @pytest.mark.parametrize("damage", _DAMAGE)
@@ -67,13 +68,13 @@ def test_a_damaged_file_is_dropped_so_that_its_batches_are_computed_again(ledger
     """The others are still used, and the batches can be saved anew."""
     submit(ledger, shards=1)
     lease = claim(ledger)
-    broken = ledger.checkpoints.save(lease, 0, 1, matrix(lease)[:5])
-    whole = ledger.checkpoints.save(lease, 1, 1, matrix(lease)[5:])
+    broken = ledger.checkpoints.save(lease, 0, 1, rows_of(lease)[:5])
+    whole = ledger.checkpoints.save(lease, 1, 1, rows_of(lease)[5:])
     _DAMAGE[damage](broken.path)
     assert [kept for kept, _ in ledger.checkpoints.load(lease.shard_id)] == [whole]
     if damage == "a folder":
         broken.path.rmdir()
-    anew = ledger.checkpoints.save(lease, 0, 1, matrix(lease)[:5])
+    anew = ledger.checkpoints.save(lease, 0, 1, rows_of(lease)[:5])
     assert [kept for kept, _ in ledger.checkpoints.load(lease.shard_id)] == [anew, whole]
 
 
@@ -81,7 +82,7 @@ def test_the_next_worker_finds_what_the_dead_one_saved(ledger: Ledger) -> None:
     """Checkpoints outlive leases."""
     submit(ledger, shards=1)
     dead = claim(ledger)
-    kept = ledger.checkpoints.save(dead, 0, 1, matrix(dead))
+    kept = ledger.checkpoints.save(dead, 0, 1, rows_of(dead))
     run_out(ledger, dead)
     ledger.shards.reap()
     assert [found for found, _ in ledger.checkpoints.load(claim(ledger).shard_id)] == [kept]
@@ -93,9 +94,9 @@ def test_who_lost_the_lease_removes_only_what_it_wrote_itself(ledger: Ledger) ->
     lost = claim(ledger)
     run_out(ledger, lost)
     ledger.shards.reap()
-    kept = ledger.checkpoints.save(claim(ledger), 0, 1, matrix(lost))
+    kept = ledger.checkpoints.save(claim(ledger), 0, 1, rows_of(lost))
     with pytest.raises(LeaseLost):
-        ledger.checkpoints.save(lost, 0, 1, matrix(lost))
+        ledger.checkpoints.save(lost, 0, 1, rows_of(lost))
     assert [found for found, _ in ledger.checkpoints.load(lost.shard_id)] == [kept]
     assert list(kept.path.parent.iterdir()) == [kept.path]
 
@@ -104,7 +105,7 @@ def test_what_was_saved_anew_meanwhile_is_not_dropped(ledger: Ledger, monkeypatc
     """Between finding a file damaged and dropping its row, another worker may have replaced both."""
     submit(ledger, shards=1)
     lost = claim(ledger)
-    ledger.checkpoints.save(lost, 0, 1, matrix(lost))
+    ledger.checkpoints.save(lost, 0, 1, rows_of(lost))
     run_out(ledger, lost)
     ledger.shards.reap()
     successor = claim(ledger)
@@ -113,7 +114,7 @@ def test_what_was_saved_anew_meanwhile_is_not_dropped(ledger: Ledger, monkeypatc
     def overtaken(path: Path, sha256: str, patches: int) -> None:
         del path, sha256, patches
         monkeypatch.setattr(checkpoints, "_read_verified", read)
-        ledger.checkpoints.save(successor, 0, 1, matrix(lost))
+        ledger.checkpoints.save(successor, 0, 1, rows_of(lost))
 
     monkeypatch.setattr(checkpoints, "_read_verified", overtaken)
     assert ledger.checkpoints.load(lost.shard_id) == []
@@ -124,11 +125,11 @@ def test_the_same_batches_are_replaced_and_others_may_not_overlap(ledger: Ledger
     """A second copy wins; batches that belong to two checkpoints would be counted twice, so they are refused."""
     submit(ledger, shards=1)
     lease = claim(ledger)
-    ledger.checkpoints.save(lease, 2, 2, matrix(lease))
-    second = ledger.checkpoints.save(lease, 2, 2, matrix(lease) + 1)
+    ledger.checkpoints.save(lease, 2, 2, rows_of(lease))
+    second = ledger.checkpoints.save(lease, 2, 2, Rows(rows_of(lease).matrix + 1))
     for first_batch, batches in ((2, 1), (3, 1), (3, 5), (0, 3), (0, 9)):
         with pytest.raises(LedgerError, match="overlap"):
-            ledger.checkpoints.save(lease, first_batch, batches, matrix(lease))
+            ledger.checkpoints.save(lease, first_batch, batches, rows_of(lease))
     assert [kept for kept, _ in ledger.checkpoints.load(lease.shard_id)] == [second]
 
 
@@ -137,7 +138,7 @@ def test_only_float32_matrices_are_kept(ledger: Ledger, rows: np.ndarray) -> Non
     """Anything else is a mistake of the caller."""
     submit(ledger, shards=1)
     with pytest.raises(EmbeddingInvalid):
-        ledger.checkpoints.save(claim(ledger), 0, 1, rows)
+        ledger.checkpoints.save(claim(ledger), 0, 1, Rows(rows))
 
 
 def test_what_is_discarded_is_gone(ledger: Ledger) -> None:
@@ -146,7 +147,7 @@ def test_what_is_discarded_is_gone(ledger: Ledger) -> None:
     submit(ledger, "b", shards=1)
     first, second = claim(ledger), claim(ledger)
     for lease in (first, second):
-        ledger.checkpoints.save(lease, 0, 1, matrix(lease))
+        ledger.checkpoints.save(lease, 0, 1, rows_of(lease))
     for _ in range(2):
         ledger.checkpoints.discard(first.job_id)
         assert ledger.checkpoints.load(first.job_id) == []
@@ -174,7 +175,7 @@ def test_nobody_else_reads_checkpoints(ledger: Ledger) -> None:
     """Embeddings are patient data: folders 0700, files 0600, no leftovers."""
     submit(ledger, shards=1)
     lease = claim(ledger)
-    kept = ledger.checkpoints.save(lease, 0, 1, matrix(lease))
+    kept = ledger.checkpoints.save(lease, 0, 1, rows_of(lease))
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (kept.path.parent.parent, kept.path.parent, kept.path)]
     assert modes == [0o700, 0o700, 0o600]
     assert list(kept.path.parent.iterdir()) == [kept.path]
@@ -190,7 +191,7 @@ def test_files_and_their_names_are_on_the_disk_before_the_row(ledger: Ledger, mo
     submit(ledger, shards=1)
     lease = claim(ledger)
     monkeypatch.setattr("worker.ledger.checkpoints.os.fsync", flush)
-    kept = ledger.checkpoints.save(lease, 0, 1, matrix(lease))
+    kept = ledger.checkpoints.save(lease, 0, 1, rows_of(lease))
     temporary, *folders = flushed
     assert temporary.parent == kept.path.parent
     assert folders == [kept.path.parent, kept.path.parent.parent]
@@ -206,6 +207,6 @@ def test_a_full_disk_is_worth_another_try(ledger: Ledger, monkeypatch: pytest.Mo
     lease = claim(ledger)
     monkeypatch.setattr("worker.ledger.checkpoints.os.fsync", full)
     with pytest.raises(LedgerUnavailable, match="No space left"):
-        ledger.checkpoints.save(lease, 0, 1, matrix(lease))
+        ledger.checkpoints.save(lease, 0, 1, rows_of(lease))
     assert list((ledger.checkpoints._folder / lease.job_id).iterdir()) == []
     assert ledger.checkpoints.load(lease.shard_id) == []

@@ -2,13 +2,13 @@
 
 import pytest
 
+from models.domain.codes import ErrorCode
 from models.domain.errors import (
     AccessDenied,
     EmbeddingInvalid,
     EndpointFailed,
     EndpointPaused,
     EndpointUnreachable,
-    ErrorCode,
     LedgerUnavailable,
     SlidewireError,
     SourceError,

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from models.domain.errors import AccessDenied, LedgerUnavailable, SourceError
-from tests.unit.worker.ledger.sample import claim, finish, matrix, submit
+from tests.unit.worker.ledger.sample import claim, finish, rows_of, submit
 from worker.ledger import Lease, Ledger
 from worker.ledger.schema import job
 
@@ -20,7 +20,7 @@ def _kept(ledger: Ledger, key: str) -> Lease:
     """Return the lease of a job's only shard, with a checkpoint of it."""
     submitted = submit(ledger, key, shards=1)
     lease = claim(ledger, submitted.id)
-    ledger.checkpoints.save(lease, 0, 1, matrix(lease))
+    ledger.checkpoints.save(lease, 0, 1, rows_of(lease))
     return lease
 
 

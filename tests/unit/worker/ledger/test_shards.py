@@ -6,14 +6,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from models.domain.codes import ErrorCode
 from models.domain.embedding import Output
 from models.domain.errors import (
     EndpointBusy,
     EndpointFailed,
-    ErrorCode,
     FrameMissing,
     Interrupted,
     JobCancelled,
@@ -25,8 +24,8 @@ from tests.unit.worker.ledger.sample import (
     events,
     finish,
     make_due,
-    matrix,
     processes,
+    rows_of,
     run_out,
     shard_row,
     shard_rows,
@@ -55,7 +54,7 @@ _WRITES: dict[str, Callable[[Ledger, Lease], object]] = {
     "fail": lambda ledger, lease: ledger.shards.fail(lease, FrameMissing("A frame is missing.")),
     "retry": lambda ledger, lease: ledger.shards.fail(lease, EndpointFailed("The server failed.")),
     "release": lambda ledger, lease: ledger.shards.release(lease),
-    "checkpoint": lambda ledger, lease: ledger.checkpoints.save(lease, 0, 1, matrix(lease)),
+    "checkpoint": lambda ledger, lease: ledger.checkpoints.save(lease, 0, 1, rows_of(lease)),
 }
 
 
@@ -349,5 +348,5 @@ def test_a_checkpoint_counts_under_the_lease_only(ledger: Ledger) -> None:
     run_out(ledger, stale)
     ledger.shards.reap()
     with pytest.raises(LeaseLost):
-        ledger.checkpoints.save(stale, 0, 1, np.zeros((10, 3), np.float32))
+        ledger.checkpoints.save(stale, 0, 1, rows_of(stale))
     assert list((ledger.checkpoints._folder / stale.job_id).iterdir()) == []

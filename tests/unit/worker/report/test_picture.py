@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.domain.embedding import Embeddings
-from models.domain.patch import PatchGrid
+from models.domain.patch import PatchGrid, Rows
 from models.domain.plan import Plan
 from models.domain.slide import Level, Slide, SlideRef
 from worker.report import overlay
@@ -24,7 +24,7 @@ def made(boxes: list[list[int]], matrix: NDArray[np.float32]) -> tuple[Plan, Emb
     array = np.asarray(boxes, np.int32).reshape(-1, 4)
     grid = PatchGrid(0, 100, (0.5, 0.5), array, np.arange(len(array)))
     plan = Plan(Slide(SlideRef("image", "x"), (LEVEL,), "x"), grid, len(array), 4, ())
-    return plan, plan.assemble(matrix)
+    return plan, plan.assemble(Rows(matrix))
 
 
 def test_alike_embeddings_have_alike_colours() -> None:

@@ -6,16 +6,15 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from models.domain.errors import EmbeddingInvalid, Interrupted, ResultCorrupt
-from models.domain.patch import BatchEmbedding, PatchGrid
+from models.domain.patch import BatchEmbedding, PatchGrid, Rows
 from models.domain.plan import Plan
 from tests.services.memory_slide import make_level, make_slide
 from worker.stages import collect
 from worker.stages.collect import assemble, collect_batches
 
-Saved = list[tuple[int, int, NDArray[np.float32]]]
+Saved = list[tuple[int, int, Rows]]
 
 
 class _Clock:
@@ -38,7 +37,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
 
 
 def _batch(index: int, count: int = 2) -> BatchEmbedding:
-    return BatchEmbedding(index, np.full((count, 3), index, np.float32))
+    return BatchEmbedding(index, Rows(np.full((count, 3), index, np.float32)))
 
 
 @pytest.mark.parametrize("error", [Interrupted("Stop."), ValueError("bug"), KeyboardInterrupt()])
@@ -54,7 +53,7 @@ def test_what_was_embedded_is_saved_when_the_work_breaks_off(error: BaseExceptio
     with pytest.raises(type(error)):
         collect_batches(broken(), lambda *part: saved.append(part), 1000.0)
     assert [(first, batches) for first, batches, _ in saved] == [(0, 2)]
-    assert saved[0][2].tolist() == [[0] * 3] * 2 + [[1] * 3] * 2
+    assert saved[0][2].matrix.tolist() == [[0] * 3] * 2 + [[1] * 3] * 2
 
 
 def test_nothing_is_saved_of_nothing() -> None:
@@ -92,8 +91,8 @@ def test_checkpoints_follow_the_clock(clock: _Clock) -> None:
             yield _batch(index, 1 if index == 7 else 2)
 
     assert collect_batches(batches(), lambda *part: saved.append(part), 10.0) == 15
-    assert [(first, count, len(matrix)) for first, count, matrix in saved] == [(0, 3, 6), (3, 3, 6), (6, 2, 3)]
-    assert np.concatenate([matrix for _, _, matrix in saved])[:, 0].tolist() == sorted([*range(8), *range(7)])
+    assert [(first, count, len(rows)) for first, count, rows in saved] == [(0, 3, 6), (3, 3, 6), (6, 2, 3)]
+    assert Rows.join([rows for _, _, rows in saved]).matrix[:, 0].tolist() == sorted([*range(8), *range(7)])
 
 
 def _plan() -> Plan:
@@ -106,13 +105,13 @@ def _plan() -> Plan:
 def test_other_parts_than_the_plans_are_an_error(shapes: list[tuple[int, int]]) -> None:
     """Too few, too many or wider rows are not put together."""
     with pytest.raises(ResultCorrupt):
-        assemble(_plan(), [np.zeros(shape, np.float32) for shape in shapes], 3)
+        assemble(_plan(), [Rows(np.zeros(shape, np.float32)) for shape in shapes], 3)
 
 
 def test_parts_become_the_result() -> None:
     """Parts in reading order become rows in the order asked for."""
     parts = [np.array([[0, 0, 0], [1, 1, 1]], np.float32), np.array([[2, 2, 2]], np.float32)]
-    assert assemble(_plan(), parts, 3).matrix[:, 0].tolist() == [1, 2, 0]
+    assert assemble(_plan(), [Rows(part) for part in parts], 3).matrix[:, 0].tolist() == [1, 2, 0]
 
 
 def test_an_empty_plan_becomes_an_empty_result() -> None:
@@ -125,9 +124,9 @@ def test_an_empty_plan_becomes_an_empty_result() -> None:
 def test_holes_only_where_the_plan_allows_them() -> None:
     """A patch without an embedding is a hole in a job that was told to leave some, and an error in any other."""
     rows = np.array([[0, 0, 0], [np.nan] * 3, [2, 2, 2]], np.float32)
-    assert assemble(replace(_plan(), missing="mask"), [rows], 3).holes.tolist() == [True, False, False]
+    assert assemble(replace(_plan(), missing="mask"), [Rows(rows)], 3).holes.tolist() == [True, False, False]
     with pytest.raises(EmbeddingInvalid, match="1 patches"):
-        assemble(_plan(), [rows], 3)
+        assemble(_plan(), [Rows(rows)], 3)
 
 
 @pytest.mark.parametrize("missing", ["error", "mask"])
@@ -136,4 +135,4 @@ def test_a_number_that_is_none_is_never_part_of_a_result(value: float, missing: 
     """One component that is no finite number is no hole."""
     rows = np.array([[0, 0, 0], [1, value, 1], [2, 2, 2]], np.float32)
     with pytest.raises(EmbeddingInvalid):
-        assemble(replace(_plan(), missing=missing), [rows], 3)
+        assemble(replace(_plan(), missing=missing), [Rows(rows)], 3)

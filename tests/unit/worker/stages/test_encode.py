@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.domain.errors import EmbeddingInvalid
-from models.domain.patch import PatchBatch
+from models.domain.patch import PatchBatch, Rows
 from worker.stages.encode import encode_batches
 
 
@@ -23,14 +23,14 @@ class _Encoder:
     spoilt: dict[int, float] = field(default_factory=dict)
     given: list[NDArray[np.uint8]] = field(default_factory=list)
 
-    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode(self, pixels: NDArray[np.uint8]) -> Rows:
         """Return the mean colour of each patch, changed as told."""
         self.given.append(pixels)
         means = np.zeros((len(pixels) + self.rows, self.dimension), self.dtype)
         means[: len(pixels), :3] = pixels.mean(axis=(1, 2))[: len(means)]
         for row, value in self.spoilt.items():
             means[row, 1] = value
-        return means
+        return Rows(means)
 
 
 def _batches() -> list[PatchBatch]:
@@ -69,8 +69,8 @@ def test_what_becomes_of_a_hole_does_not_matter(bad: float) -> None:
     """Whatever an encoder makes of nothing, the row is NaN: the one quiet NaN, the same bytes on every machine."""
     [first, _] = _batches()
     [found] = encode_batches([replace(first, holes=(1, 3))], _Encoder(spoilt={1: bad, 3: bad}), 3)
-    assert np.array_equal(found.matrix[[0, 2]], first.pixels.mean(axis=(1, 2)).astype(np.float32)[[0, 2]])
-    assert (found.matrix[[1, 3]].view(np.uint32) == 0x7FC00000).all()
+    assert np.array_equal(found.rows.matrix[[0, 2]], first.pixels.mean(axis=(1, 2)).astype(np.float32)[[0, 2]])
+    assert (found.rows.matrix[[1, 3]].view(np.uint32) == 0x7FC00000).all()
 
 
 def test_a_batch_of_holes_is_not_encoded() -> None:
@@ -81,9 +81,9 @@ def test_a_batch_of_holes_is_not_encoded() -> None:
     found = list(encode_batches([first, hole, replace(last, index=2)], encoder, 3))
     assert [one.index for one in found] == [0, 1, 2]
     assert [one is two for one, two in zip(encoder.given, [first.pixels, last.pixels], strict=True)] == [True, True]
-    assert found[1].matrix.shape == (2, 3)
-    assert (found[1].matrix.view(np.uint32) == 0x7FC00000).all()
-    assert found[1].matrix.dtype == np.float32
+    assert found[1].rows.matrix.shape == (2, 3)
+    assert (found[1].rows.matrix.view(np.uint32) == 0x7FC00000).all()
+    assert found[1].rows.matrix.dtype == np.float32
 
 
 @given(st.integers(1, 4), st.sets(st.integers(0, 3)))
@@ -94,7 +94,7 @@ def test_holes_are_nan_and_nothing_else_is(count: int, holes: set[int]) -> None:
     [found] = encode_batches([replace(first, count=count, holes=mine)], _Encoder(), 3)
     expected = first.pixels.mean(axis=(1, 2)).astype(np.float32)[:count]
     expected[list(mine)] = np.nan
-    assert np.array_equal(found.matrix, expected, equal_nan=True)
+    assert np.array_equal(found.rows.matrix, expected, equal_nan=True)
 
 
 def test_real_rows_come_out_in_order() -> None:
@@ -103,8 +103,8 @@ def test_real_rows_come_out_in_order() -> None:
     found = list(encode_batches(batches, _Encoder(), 3))
     assert [one.index for one in found] == [0, 1]
     for batch, one in zip(batches, found, strict=True):
-        assert np.array_equal(one.matrix, batch.pixels.mean(axis=(1, 2)).astype(np.float32)[: batch.count])
-        assert one.matrix.flags.c_contiguous
+        assert np.array_equal(one.rows.matrix, batch.pixels.mean(axis=(1, 2)).astype(np.float32)[: batch.count])
+        assert one.rows.matrix.flags.c_contiguous
 
 
 def test_an_encoder_may_use_its_memory_again() -> None:
@@ -113,11 +113,11 @@ def test_an_encoder_may_use_its_memory_again() -> None:
     class Frugal:
         memory = np.zeros((4, 3), np.float32)
 
-        def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        def encode(self, pixels: NDArray[np.uint8]) -> Rows:
             """Write into the same array each time."""
             self.memory[:] = pixels.mean(axis=(1, 2))
-            return self.memory
+            return Rows(self.memory)
 
     frugal, other = (list(encode_batches(_batches(), encoder, 3)) for encoder in (Frugal(), _Encoder()))
     for one, two in zip(frugal, other, strict=True):
-        assert np.array_equal(one.matrix, two.matrix)
+        assert np.array_equal(one.rows.matrix, two.rows.matrix)
