@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from traceback import extract_tb
+from typing import NoReturn
 
 import numpy as np
 import structlog
@@ -13,9 +14,11 @@ from connectors.protocols import Result, Source
 from connectors.registry import open_source
 from models.domain.embedding import Embeddings, Provenance, ResultKey
 from models.domain.errors import (
+    DeviceLost,
     Interrupted,
     JobCancelled,
     LeaseLost,
+    LedgerError,
     SlidewireError,
     SourceError,
     WorkFailed,
@@ -23,7 +26,7 @@ from models.domain.errors import (
 from models.domain.patch import BatchEmbedding, Rows
 from models.domain.plan import Plan
 from models.domain.request import EmbedRequest
-from worker.heartbeat import Pulse
+from worker.heartbeat import Pulse, end_process
 from worker.killpoint import reach
 from worker.ledger import JobRecord, Lane, Lease
 from worker.pipeline import Cancellation, Limits, Part, embed_part
@@ -128,6 +131,8 @@ class Engine:
             self._end(lease, exc)
         except SlidewireError as exc:
             log.warning("shard failed", code=exc.code, retryable=exc.retryable)
+            if isinstance(exc, DeviceLost) and not self._inline:
+                self._end_with_process(lease, exc)
             self._end(lease, exc)
         except Exception as exc:  # noqa: BLE001 - a bug of ours ends the job, not the worker
             # The text of a foreign exception may hold anything; where it was raised may be told.
@@ -144,6 +149,14 @@ class Engine:
             error = WorkFailed.of(error)
         self._owed = (lease, error, detail)
         self._pay()
+
+    def _end_with_process(self, lease: Lease, error: DeviceLost) -> NoReturn:
+        """End a lease and this process, in which no other shard would fare better."""
+        try:
+            self._end(lease, error)
+        except LedgerError:
+            _log.warning("the lease runs out by itself", job=lease.job_id)
+        end_process(error)
 
     def _pay(self) -> None:
         """Note how the last lease ended; if the ledger does not answer, that is owed before the next claim."""

@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Final, Self
+from typing import Final, NoReturn, Self
 
 import structlog
 
-from models.domain.errors import JobCancelled, LeaseLost, LedgerError, LedgerUnavailable, WorkerLost
+from models.domain.errors import JobCancelled, LeaseLost, LedgerError, LedgerUnavailable, SlidewireError, WorkerLost
 from worker.ledger import Lease, Ledger
 from worker.pipeline import Cancellation
 
@@ -20,7 +20,7 @@ _FIRST_BEAT_S = 1.0  # soon: a slide that brings its worker down at once should 
 _log = structlog.get_logger(__name__)
 
 
-def end_process(error: WorkerLost) -> None:
+def end_process(error: SlidewireError) -> NoReturn:
     """Say why and end this process, though some threads hang; nothing is cleaned up, the ledger knows what is safe."""
     sys.stderr.write(f"slidewire: {error.code}: {error.message}\n")
     sys.stderr.flush()

@@ -3,8 +3,9 @@
     python -m tests.services.armed kill=checkpoint.after_file:2 encoder=hang -- worker --drain
 
 ``kill=POINT:VISIT`` and ``stop=POINT:VISIT`` send SIGKILL and SIGSTOP, ``slow=:SECONDS`` makes each batch take so long,
-``encoder=NAME`` and ``decoder=NAME`` misbehave as `MISBEHAVIOUR` says. ``fsync=ENOSPC:FILE`` lets every flush to disk
-fail so while a file is there, ``busy=:SECONDS`` shortens the ledger's patience with other writers.
+``encoder=NAME:CALL`` and ``decoder=NAME`` misbehave as `MISBEHAVIOUR` says, the encoder from that call on (else 2:
+the first, which ``slow`` spares too, is its trial at loading). ``fsync=ENOSPC:FILE`` lets every flush to disk fail so
+while a file is there, ``busy=:SECONDS`` shortens the ledger's patience with other writers.
 
 The product knows nothing of this: kill points are no-ops that only `worker.killpoint.arm` changes, and the encoder is
 pixel-grid with its one method replaced in this process.
@@ -12,6 +13,7 @@ pixel-grid with its one method replaced in this process.
 
 import ctypes
 import errno
+import itertools
 import os
 import resource
 import signal
@@ -24,7 +26,10 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-Encode = Callable[[Any, NDArray[np.uint8]], NDArray[np.float32]]
+from models.domain.errors import DeviceLost
+from models.domain.patch import Rows
+
+Encode = Callable[[Any, NDArray[np.uint8]], Rows]
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 _LEFT_BYTES = 64 << 20
 
@@ -62,22 +67,36 @@ def _outgrow(*_: Any) -> NoReturn:
     raise AssertionError
 
 
-def _nan(self: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _nan(self: Any, pixels: NDArray[np.uint8]) -> Rows:
     del self
-    return np.full((len(pixels), 192), np.nan, np.float32)
+    return Rows(np.full((len(pixels), 192), np.nan, np.float32))
+
+
+def _lost(*_: Any) -> NoReturn:
+    raise DeviceLost("The GPU failed: this process cannot use it any more.")
 
 
 MISBEHAVIOUR: dict[str, Encode] = {
     "hang": _hang, "segfault": _segfault, "bug": _bug, "exhaust": _exhaust, "outgrow": _outgrow, "nan": _nan,
+    "lost": _lost,
 }  # fmt: skip
 
 
 def _slow(seconds: float, encode: Encode) -> Encode:
-    def slowly(self: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def slowly(self: Any, pixels: NDArray[np.uint8]) -> Rows:
         time.sleep(seconds)  # the fault itself: an encoder that takes its time
         return encode(self, pixels)
 
     return slowly
+
+
+def _from_call(number: int, misbehave: Encode, encode: Encode) -> Encode:
+    calls = itertools.count(1)
+
+    def encode_until_then(self: Any, pixels: NDArray[np.uint8]) -> Rows:
+        return (misbehave if next(calls) >= number else encode)(self, pixels)
+
+    return encode_until_then
 
 
 def _failing(fsync: Callable[[int], None], number: int, sign: str) -> Callable[[int], None]:
@@ -115,8 +134,12 @@ def arm(orders: Sequence[str]) -> None:
         else:
             from models.encoders.pixel_grid import _PixelGrid
 
-            encode = _slow(float(number), _PixelGrid.encode) if what == "slow" else MISBEHAVIOUR[name]
-            _PixelGrid.encode = encode  # type: ignore[method-assign]
+            encode, call = _PixelGrid.encode, 2
+            if what == "slow":
+                changed = _slow(float(number), encode)
+            else:
+                changed, call = MISBEHAVIOUR[name], int(number or call)
+            _PixelGrid.encode = _from_call(call, changed, encode)  # type: ignore[method-assign]
 
 
 def main(arguments: list[str]) -> None:
