@@ -1,0 +1,1 @@
+"""Vision Transformers: their shape, the network, its published names, and a declared one."""
