@@ -1,0 +1,1 @@
+"""Stain normalisation of many patches at once, with PyTorch."""
