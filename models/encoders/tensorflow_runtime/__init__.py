@@ -1,0 +1,1 @@
+"""TensorFlow as a runtime: a SavedModel becomes an encoder."""
