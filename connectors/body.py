@@ -67,7 +67,15 @@ class _Gunzip:
         return ResponseInvalid(f"The {self._label} answered with a body that cannot be unpacked.")
 
 
-def _arriving(response: requests.Response, clock: _Clock) -> Iterator[bytes]:
+def arriving(response: requests.Response, limits: Timeouts, label: str) -> Iterator[bytes]:
+    """Yield a body as it comes over the line, packed if it is, within the same bounds of time as `read_body`.
+
+    Raises
+    ------
+    EndpointUnreachable
+        It takes too long, or trickles.
+    """
+    clock = _Clock(limits, label)
     # read1 returns what has arrived: waiting for a full chunk, a server that drips would pass the deadline.
     while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
         clock.count(len(chunk))
@@ -110,7 +118,7 @@ def read_body(response: requests.Response, limits: Timeouts, label: str, most_by
     """
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     body, size = [], 0
-    for chunk in _unpacked(_arriving(response, _Clock(limits, label)), encoding, label):
+    for chunk in _unpacked(arriving(response, limits, label), encoding, label):
         size += len(chunk)
         if size > most_bytes:
             raise ResponseInvalid(f"The {label} sends an answer of more than {_amount(most_bytes)}: it was given up.")

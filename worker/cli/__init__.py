@@ -39,7 +39,7 @@ app.command("worker")(process.worker)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(endpoints.app, name="endpoints")
 app.command("export")(export.export)
-app.command("encoders")(encoders.encoders)
+app.add_typer(encoders.app, name="encoders")
 app.command("doctor")(doctor.doctor)
 app.command("demo")(show.demo)
 

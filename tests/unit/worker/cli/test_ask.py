@@ -1,13 +1,16 @@
 """Options become requests; contradictions and broken lists are refused by name and line."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.domain.errors import RequestError, SourceUnreadable
+from models.domain.errors import RequestError, SourceUnreadable, UnknownEncoder
 from models.domain.request import DEFAULT_PATCH_PX, DEFAULT_SPACING_UM, DEFAULT_TISSUE_FRACTION
+from models.encoders import registry
 from worker.cli.ask import Asked, read_coordinates
 
 
@@ -133,3 +136,19 @@ def test_choices_come_through(listed: Path) -> None:
     assert chosen.patches.coordinates == ((1, 2), (3, 4))
     assert (chosen.patches.spacing_um, chosen.patches.tissue_fraction) == (1.0, None)
     assert chosen.options == (("a", ""), ("b", "2=3"))
+
+
+def test_size_and_spacing_are_the_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever says neither gets the patches that the encoder is meant for; whoever says them gets those."""
+    spec = replace(registry.find("pixel-grid").spec, name="wide", patches_px=(256, 224), spacings_um=(0.25, 0.5))
+    monkeypatch.setattr(registry, "_registered", {"wide": SimpleNamespace(spec=spec)})
+    [found] = Asked("slide", "wide").requests()
+    assert (found.patches.patch_px, found.patches.spacing_um) == (256, 0.25)
+    [found] = Asked("slide", "wide", patch_px=64, spacing_um=2.0).requests()
+    assert (found.patches.patch_px, found.patches.spacing_um) == (64, 2.0)
+
+
+def test_an_unknown_encoder_is_refused_first() -> None:
+    """Before any file is read."""
+    with pytest.raises(UnknownEncoder, match="no-such"):
+        Asked("slide", "no-such", coordinates=Path("none.csv")).requests()

@@ -1,0 +1,1 @@
+"""Weights on this machine: published, fetched, and their digests."""
