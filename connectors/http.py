@@ -241,19 +241,23 @@ class HttpSession(requests.Session):
         self.endpoint.gate.report(said[0] if said else None)
 
     @contextmanager
-    def opened(self, url: str, headers: Mapping[str, str]) -> Iterator[requests.Response]:
-        """GET a resource for the length of a block, which reads the body and raises what is wrong with the answer.
+    def opened(self, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Iterator[requests.Response]:
+        """GET, or POST a body, for the length of a block, which reads the answer and raises what is wrong with it.
 
         Raises
         ------
         EndpointUnreachable
             No connection came free, none can be made, or it breaks.
         """
-        label = self.endpoint.label
+        label, method = self.endpoint.label, "GET" if body is None else "POST"
         if not self._slots.acquire(timeout=self._limits.pool_s):
             raise EndpointUnreachable(f"No connection to the {label} came free within {self._limits.pool_s:g} s.")
         try:
-            with self._reported(), translated(label), self.get(url, headers=headers, stream=True) as response:
+            with (
+                self._reported(),
+                translated(label),
+                self.request(method, url, headers=headers, data=body, stream=True) as response,
+            ):
                 yield response
         finally:
             self._slots.release()

@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import time
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -18,6 +19,7 @@ from pydantic_settings import (
 )
 
 from connectors.endpoints import Credentials, Endpoint, Endpoints, Timeouts
+from connectors.hub_access import HubAccess
 from connectors.profile import ProfileFolder
 from connectors.protocols import Gate
 from models.domain.errors import SettingsInvalid
@@ -42,8 +44,8 @@ class TimeoutSettings(BaseModel):
     window_s: float = Field(10.0, gt=0)
 
 
-class EndpointSettings(BaseModel):
-    """A DICOMweb server: ``[endpoints.NAME]`` in the file."""
+class ServerSettings(BaseModel):
+    """A server: where it is, who we are to it, and how long it may take."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,9 +61,29 @@ class EndpointSettings(BaseModel):
     client_certificate: Path | None = None
     client_key: Path | None = None
     connections: int = Field(2, ge=1, le=64)
+    timeouts: TimeoutSettings = TimeoutSettings()
+
+    def endpoint(self, name: str) -> Endpoint:
+        """Return the endpoint these settings describe."""
+        return Endpoint(
+            url=self.url.rstrip("/"),
+            name=name,
+            credentials=Credentials(
+                self.auth, self.username, self.secret, self.token_url, self.client_id, self.scope, self.audience
+            ),
+            ca_bundle=self.ca_bundle,
+            client_certificate=self.client_certificate,
+            client_key=self.client_key,
+            connections=self.connections,
+            timeouts=Timeouts(**self.timeouts.model_dump()),
+        )
+
+
+class EndpointSettings(ServerSettings):
+    """A DICOMweb server: ``[endpoints.NAME]`` in the file."""
+
     frames_per_request: int = Field(900, ge=1, le=10_000)
     url_characters: int = Field(6000, ge=200)
-    timeouts: TimeoutSettings = TimeoutSettings()
     workers: int | None = Field(None, ge=1)
     requests_per_s: float | None = Field(None, ge=0.1, allow_inf_nan=False)
     quiet_hours: str = Field("", pattern=r"^(([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)?$")
@@ -86,19 +108,8 @@ class EndpointSettings(BaseModel):
 
     def endpoint(self, name: str) -> Endpoint:
         """Return the endpoint these settings describe."""
-        return Endpoint(
-            url=self.url.rstrip("/"),
-            name=name,
-            credentials=Credentials(
-                self.auth, self.username, self.secret, self.token_url, self.client_id, self.scope, self.audience
-            ),
-            ca_bundle=self.ca_bundle,
-            client_certificate=self.client_certificate,
-            client_key=self.client_key,
-            connections=self.connections,
-            frames_per_request=self.frames_per_request,
-            url_characters=self.url_characters,
-            timeouts=Timeouts(**self.timeouts.model_dump()),
+        return replace(
+            super().endpoint(name), frames_per_request=self.frames_per_request, url_characters=self.url_characters
         )
 
     @property
@@ -109,6 +120,48 @@ class EndpointSettings(BaseModel):
             start, stop = (time.fromisoformat(text) for text in self.quiet_hours.split("-"))
             quiet = QuietHours(start, stop, ZoneInfo(self.time_zone))
         return EndpointRules(self.workers, self.requests_per_s, quiet)
+
+
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Side = Annotated[int, Field(ge=1, le=4096)]
+
+
+class EncoderSettings(BaseModel):
+    """An encoder that no package brings along: ``[encoders.NAME]`` in the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    runtime: Literal["onnx", "remote"]
+    dimension: int = Field(ge=1, le=1_000_000)
+    licence: str = Field(min_length=1)
+    input_px: _Side = 224
+    patches_px: list[_Side] = Field(default_factory=list)
+    spacings_um: list[_Positive] = Field(default_factory=list)
+    source: str = ""
+    revision: str = Field("1", min_length=1)
+    weights: Path | None = None
+    sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
+    resize_px: _Side | None = None
+    interpolation: Literal["bilinear", "bicubic", "area"] = "bilinear"
+    value_range: tuple[_Finite, _Finite] = (0.0, 1.0)
+    mean: tuple[_Finite, _Finite, _Finite] = (0.0, 0.0, 0.0)
+    std: tuple[_Positive, _Positive, _Positive] = (1.0, 1.0, 1.0)
+    server: ServerSettings | None = None
+
+    @model_validator(mode="after")
+    def _fits_the_runtime(self) -> Self:
+        here = {"weights", "sha256", "resize_px", "interpolation", "value_range", "mean", "std"}
+        clashing = sorted(self.model_fields_set & (here if self.runtime == "remote" else {"server"}))
+        if clashing:
+            raise ValueError(f"runtime {self.runtime!r} has no {', '.join(clashing)}")
+        if self.runtime == "remote" and self.server is None:
+            raise ValueError("runtime 'remote' needs a server, with its url")
+        if self.resize_px is not None and self.resize_px < self.input_px:
+            raise ValueError("resize_px is less than input_px, which is cut out of it")
+        if self.value_range[0] >= self.value_range[1]:
+            raise ValueError("value_range is (lowest, highest)")
+        return self
 
 
 class Settings(BaseSettings):
@@ -160,6 +213,12 @@ class Settings(BaseSettings):
     """Folder that `slidewire encoders fetch` puts weights into; empty: in the state folder."""
     accepted_licences: list[str] = Field(default_factory=list)
     """Names of model licences that ask for consent and that you accept, as `slidewire encoders NAME` shows them."""
+    hub_url: str = Field("", repr=False, validation_alias="HF_ENDPOINT")
+    """Mirror of the Hugging Face hub that `slidewire encoders fetch` asks; looked at only there."""
+    hub_token: str = Field("", repr=False, validation_alias="HF_TOKEN")
+    """Token of the account that agreed to the terms of gated models."""
+    encoders: dict[str, EncoderSettings] = Field(default_factory=dict)
+    """Encoders of your own by name: an ONNX file, or a server."""
     decoders: int = Field(default_factory=lambda: max(1, os.cpu_count() or 1), ge=1)
     """Threads that decode frames."""
 
@@ -198,6 +257,11 @@ class Settings(BaseSettings):
         cloud = Credentials("none" if self.storage_emulator else self.cloud_credentials)
         named = [settings.endpoint(name) for name, settings in self.endpoints.items()]
         return Endpoints(named, self.allowed_urls, cloud, self.profiles if profiled else None, gates)
+
+    @property
+    def hub(self) -> HubAccess:
+        """Where published weights come from."""
+        return HubAccess(self.hub_url or HubAccess.url, self.hub_token)
 
     @property
     def profiles(self) -> ProfileFolder:

@@ -17,6 +17,8 @@ from models.domain.request import EmbedRequest, OutputSpec
 from models.domain.slide import SlideRef
 from models.encoders import registry
 from models.encoders.protocol import Encoder
+from models.encoders.weights.digest import weights_digest
+from worker.declared import register_declared
 from worker.gate import Gates
 from worker.ledger import Ledger
 from worker.pipeline import Limits
@@ -37,6 +39,7 @@ class Installation:
     """
 
     def __init__(self, settings: Settings) -> None:
+        register_declared(settings.encoders)
         self.settings = settings
         self.traffic = Traffic()
         self.ledger = Ledger(settings.ledger, settings.checkpoint_folder, settings.rules)
@@ -79,7 +82,7 @@ class Installation:
     ) -> tuple[Encoder, int]:
         model = registry.find(name)
         weights = model.weights(Path(given) if given else None, self.settings.weights_folder)
-        if registry.weights_digest(weights) != expected:
+        if weights_digest(weights) != expected:
             raise WeightsInvalid(
                 f"This worker's weights of {name} are not those that the job was submitted with: install the same "
                 "on all workers, or submit the slide again."
