@@ -9,6 +9,7 @@ settings.load_profile("slidewire")
 
 pytest_plugins = [
     "tests.services.http",
+    "tests.services.hub",
     "tests.services.slides",
     "tests.services.orthanc",
     "tests.services.redis",
@@ -18,6 +19,7 @@ pytest_plugins = [
     "tests.services.postgresql",
     "tests.services.command",
     "tests.services.pacs",
+    "tests.services.saved_model",
     "tests.services.dialects.running",
 ]
 

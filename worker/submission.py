@@ -18,6 +18,8 @@ from models.domain.request import EmbedRequest, PatchSpec
 from models.domain.slide import Reading, SlideRef
 from models.encoders import registry
 from models.encoders.suitability import check_digest, check_licence, check_patches
+from models.encoders.weights.digest import weights_digest
+from models.encoders.weights.published import check_fetched
 from models.imaging.color import color_transform
 from worker.ledger import Lane, NewJob
 from worker.settings import Settings
@@ -91,6 +93,32 @@ class Ways:
         return cls(settings.batch_size, settings.weights_folder, frozenset(settings.accepted_licences))
 
 
+def settled(request: EmbedRequest, ways: Ways) -> tuple[EmbedRequest, str]:
+    """Settle what the encoder is, and see that it may and can be run; the same for every slide of a backfill.
+
+    Returns
+    -------
+    EmbedRequest
+        With absolute paths, settled options, and notes; settled again, it stays the same.
+    str
+        Digest of the weights.
+
+    Raises
+    ------
+    RequestError
+        There is no such encoder, no such option, no consent to its licence, or no weights of its.
+    """
+    request = anchored(request)
+    model = registry.find(request.encoder)
+    options = tuple(sorted(model.settle(dict(request.options)).items()))
+    check_licence(model.spec, ways.accepted_licences)
+    weights = model.weights(Path(request.weights) if request.weights else None, ways.weights)
+    digest = weights_digest(weights)
+    check_fetched(model.spec, weights, ways.weights, digest)
+    notes = dict.fromkeys((*request.notes, *check_digest(model.spec, digest, options)))
+    return replace(request, options=options, notes=tuple(notes)), digest
+
+
 def prepare(request: EmbedRequest, endpoints: Endpoints, ways: Ways) -> Prepared:
     """Open the slide and fix everything that identifies the result.
 
@@ -99,13 +127,7 @@ def prepare(request: EmbedRequest, endpoints: Endpoints, ways: Ways) -> Prepared
     RequestError, SourceError, EndpointError
         The request cannot be done; nothing has been written anywhere.
     """
-    request = anchored(request)
-    model = registry.find(request.encoder)
-    request = replace(request, options=tuple(sorted(model.settle(dict(request.options)).items())))
-    check_licence(model.spec, ways.accepted_licences)
-    weights = model.weights(Path(request.weights) if request.weights else None, ways.weights)
-    digest = registry.weights_digest(weights)
-    notes = (*request.notes, *check_digest(model.spec, digest, request.options))
+    request, digest = settled(request, ways)
     ref = replace(endpoints.locate(request.source, request.instance_uids), reading=request.reading)
     if request.output.write_back and ref.kind != "dicomweb":
         raise RequestError("--write-back stores the result where the slide is, and the slide is in no PACS: use --out.")
@@ -121,9 +143,9 @@ def prepare(request: EmbedRequest, endpoints: Endpoints, ways: Ways) -> Prepared
         plan = _colored(source, plan_patches(source.slide, spec, tissue, ways.batch_size), spec)
     finally:
         traffic = source.close()
-    notes = (*notes, *check_patches(model.spec, plan.grid, request.options))
+    suited = check_patches(registry.find(request.encoder).spec, plan.grid, request.options)
     key = ResultKey.of(_identity(request, plan, digest))
-    provenance = _provenance(request, plan, (key.sha256, digest, notes))
+    provenance = _provenance(request, plan, (key.sha256, digest, (*request.notes, *suited)))
     return Prepared(request, ref, plan, key, provenance, traffic)
 
 
@@ -174,7 +196,7 @@ def _identity(request: EmbedRequest, plan: Plan, weights_sha256: str) -> dict[st
         "level": plan.grid.level,
         "patches": patches,
         "boxes": hashlib.sha256(boxes.tobytes()).hexdigest(),
-        "encoder": [spec.name, spec.revision, spec.preprocessing_version, weights_sha256],
+        "encoder": [spec.name, spec.source, spec.revision, spec.preprocessing, spec.dimension, weights_sha256],
         "color": [plan.color_profile, plan.icc_sha256],
         "options": [list(option) for option in request.options],
     }

@@ -121,6 +121,7 @@ def _parameters(provenance: Provenance) -> list[tuple[str, Any]]:
         ("stride_px", provenance.stride_px),
         ("spacing_um", spacing),
         ("slidewire", provenance.slidewire),
+        *provenance.encoder_options,
     ]
 
 

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.domain.errors import WeightsInvalid
 from models.domain.patch import Rows
 from models.encoders.options import settle_options
 from models.encoders.protocol import Encoder, EncoderSpec, Licence
+from models.encoders.weights.published import no_weights
 
 _GRID = 8
 
@@ -47,9 +47,7 @@ class _Model:
     def weights(self, given: Path | None, store: Path | None = None) -> Path | None:
         """Return None: there are none."""
         del store
-        if given is not None:
-            raise WeightsInvalid(f"The encoder {self.spec.name} has no weights: leave --weights out.")
-        return given
+        return no_weights(self.spec, given)
 
     def load(self, weights: Path | None, options: Mapping[str, str], device: str = "auto") -> Encoder:
         """Return the encoder."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from models.domain.errors import EmbeddingInvalid
 from models.domain.patch import Rows
+from models.domain.request import DEFAULT_PATCH_PX, DEFAULT_SPACING_UM
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Stain = Literal["", "macenko"]
@@ -97,6 +98,8 @@ class EncoderSpec:
         Patches of other spacings are refused unless asked for; otherwise they are only noted.
     hub : Hub or None
         Where its weights can be fetched.
+    remote : bool
+        It runs on a server, which takes patches of `input_px` and does the rest of the pre-processing.
     """
 
     name: str
@@ -120,10 +123,23 @@ class EncoderSpec:
     precisions: tuple[Precision, ...] = ("fp32",)
     strict_spacing: bool = True
     hub: Hub | None = None
+    remote: bool = False
+
+    @property
+    def patch_px(self) -> int:
+        """The size of patch to give it if nobody says another."""
+        return self.patches_px[0] if self.patches_px else DEFAULT_PATCH_PX
+
+    @property
+    def spacing_um(self) -> float:
+        """The spacing (um/px) of patches to give it if nobody says another."""
+        return self.spacings_um[0] if self.spacings_um else DEFAULT_SPACING_UM
 
     @property
     def preprocessing(self) -> str:
-        """The pre-processing in words and numbers, for the provenance."""
+        """The pre-processing in words and numbers, for the provenance and the result's identity."""
+        if self.remote:
+            return f"v{self.preprocessing_version}: RGB, {self.interpolation} to {self.input_px} px, then the server's"
         low, high = self.value_range
         steps = [
             f"v{self.preprocessing_version}: RGB",

@@ -1,8 +1,7 @@
 """The encoders there are: found by entry point and loaded on first use, or registered by the running program."""
 
-import hashlib
+import re
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +16,7 @@ FAMILIES: Final = "slidewire.encoder_families"
 """Functions from the rest of a name ``FAMILY:REST`` to a model."""
 ABSENT: Final[Mapping[str, str]] = {"rudolfv": "RudolfV (Aignostics) has no public weights"}
 """Encoders that people ask for and nobody can run."""
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _registered: dict[str, Model] = {}
 
 
@@ -36,10 +36,12 @@ def register(model: Model) -> None:
     Raises
     ------
     RequestError
-        Another one has its name.
+        Another one has its name, or it is no name: files and commands hold it.
     """
     name = model.spec.name
-    if name in members(GROUP) or _registered.setdefault(name, model) is not model:
+    if not _NAME.fullmatch(name):
+        raise RequestError(f"{name[:64]!r} is no name for an encoder: letters, digits, dots, dashes, at most 64.")
+    if name in {*members(GROUP), *ABSENT} or _registered.setdefault(name, model) is not model:
         raise RequestError(f"There is an encoder {name!r} already: give this one another name.")
 
 
@@ -74,6 +76,8 @@ def load(model: Model, weights: Path | None, options: Mapping[str, str], device:
     ExtraMissing, RequestError
     WeightsInvalid
         The file is not this model's, or what comes out is not what its spec says.
+    EmbeddingInvalid
+        So it is, and the model has no weights.
     """
     encoder, spec = model.load(weights, options, device), model.spec
     side = spec.patches_px[0] if spec.patches_px else spec.input_px
@@ -82,24 +86,11 @@ def load(model: Model, weights: Path | None, options: Mapping[str, str], device:
     try:
         check_rows(rows, 1, spec.dimension)
     except EmbeddingInvalid as exc:
+        if weights is None:
+            raise
         raise WeightsInvalid(f"The weights are not those of {spec.name}: {exc.message}") from exc
     if not np.isfinite(rows.matrix).all():
+        if weights is None:
+            raise EmbeddingInvalid(f"The encoder {spec.name} gives NaN or infinity.")
         raise WeightsInvalid(f"{spec.name} gives NaN or infinity with these weights: they are damaged.")
     return encoder
-
-
-@cache
-def _digest(path: Path, _size: int, _modified_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def weights_digest(path: Path | None) -> str:
-    """Return the sha256 of a weights' file; "" for a model without weights."""
-    if path is None:
-        return ""
-    try:
-        stat = path.stat()
-        return _digest(path, stat.st_size, stat.st_mtime_ns)
-    except OSError as exc:
-        raise WeightsInvalid(f"The weights {path.name} cannot be read: {exc.strerror}.") from exc

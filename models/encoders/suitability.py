@@ -34,6 +34,8 @@ def check_digest(spec: EncoderSpec, digest: str, options: Options) -> tuple[str,
     ------
     WeightsInvalid
     """
+    if spec.remote:
+        return ("the model is remote: its weights are not known",)
     if not spec.weights_sha256 or digest == spec.weights_sha256:
         return ()
     if (UNPUBLISHED, "unpublished") not in options:
@@ -63,7 +65,7 @@ def check_patches(spec: EncoderSpec, grid: PatchGrid, options: Options) -> tuple
         found.append(f"{spec.name} is meant for {spacings} um/px, and the spacing is unknown")
         strict |= spec.strict_spacing
     elif spec.spacings_um and not any(_near(grid.spacing_um, one) for one in spec.spacings_um):
-        found.append(f"{spec.name} is meant for {spacings} um/px, not {max(grid.spacing_um or ()):g}")
+        found.append(f"{spec.name} is meant for {spacings} um/px, not {max(grid.spacing_um or ()):.3g}")
         strict |= spec.strict_spacing
     if strict and (UNSUITED, "allow") not in options:
         raise PatchesUnsuited(

@@ -43,7 +43,8 @@ def photo(tmp_path: Path) -> Path:
 def test_an_unknown_encoder(slidewire: Slidewire, photo: Path) -> None:
     """The message lists the encoders there are; the installed program says it in plain text, too."""
     said = _refused(slidewire, "ENCODER_UNKNOWN", "embed", photo, "--encoder", "resnet", *_OUT)
-    assert "efficientnet-lite0, pixel-grid" in said.stderr
+    assert "path-foundation" in said.stderr
+    assert "pixel-grid" in said.stderr
     plain = slidewire.program("embed", photo, "--encoder", "resnet", *_OUT)
     assert (plain.rc, plain.stdout, plain.stderr) == (said.rc, "", said.stderr)
 

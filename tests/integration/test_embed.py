@@ -44,7 +44,7 @@ def _matrix(uri: str) -> NDArray[np.float32]:
 
 def _expected(patches: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
     """Return what pixel-grid makes of patches."""
-    return MODEL.load(None, {}).encode(np.stack(patches))
+    return MODEL.load(None, {}).encode(np.stack(patches)).matrix
 
 
 @pytest.fixture

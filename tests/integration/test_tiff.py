@@ -101,7 +101,7 @@ def test_same_embeddings_as_the_pixels(slidewire: Slidewire, cmu_svs: Path, tmp_
     chosen.write_text("x,y\n700,900\n1500,2400\n")
     said = slidewire.done("embed", cmu_svs, *_GRID, "--coordinates", chosen, "--out", "out")
     patches = np.stack([pixels[y : y + 224, x : x + 224] for x, y in ((700, 900), (1500, 2400))])
-    np.testing.assert_allclose(_matrix(said), MODEL.load(None, {}).encode(patches).reshape(-1), rtol=1e-6)
+    np.testing.assert_allclose(_matrix(said), MODEL.load(None, {}).encode(patches).matrix.reshape(-1), rtol=1e-6)
 
 
 def test_notes_reach_the_result(slidewire: Slidewire, cmu_svs: Path) -> None:

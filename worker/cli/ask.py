@@ -10,8 +10,6 @@ import typer
 from models.domain.errors import RequestError, SourceUnreadable
 from models.domain.job import Lane
 from models.domain.request import (
-    DEFAULT_PATCH_PX,
-    DEFAULT_SPACING_UM,
     DEFAULT_TISSUE_FRACTION,
     ColorProfile,
     EmbedRequest,
@@ -20,6 +18,7 @@ from models.domain.request import (
     PatchSpec,
 )
 from models.domain.slide import Reading
+from models.encoders import registry
 
 DEFAULT_OUT = "slidewire-out"
 _ABOUT_SOURCE = (
@@ -35,7 +34,8 @@ Spacing = Annotated[
     float | None,
     typer.Option(
         "--spacing-um",
-        help=f"Micrometres per pixel of the patches.  [default: {DEFAULT_SPACING_UM}]",
+        help="Micrometres per pixel of the patches; default: what the encoder is meant for, or 0.5.",
+        show_default=False,
         rich_help_panel=_PATCHES,
     ),
 ]
@@ -45,7 +45,15 @@ Native = Annotated[
 Upsample = Annotated[
     bool, typer.Option("--upsample", help="Interpolate if the slide is coarser than asked.", rich_help_panel=_PATCHES)
 ]
-PatchPx = Annotated[int, typer.Option("--patch-px", help="Side of a patch in pixels.", rich_help_panel=_PATCHES)]
+PatchPx = Annotated[
+    int | None,
+    typer.Option(
+        "--patch-px",
+        help="Side of a patch in pixels; default: what the encoder is meant for, or 224.",
+        show_default=False,
+        rich_help_panel=_PATCHES,
+    ),
+]
 StridePx = Annotated[
     int | None, typer.Option("--stride-px", help="Between patches; default: side by side.", rich_help_panel=_PATCHES)
 ]
@@ -151,7 +159,7 @@ class Asked:
     weights: Path | None = None
     spacing_um: float | None = None
     native: bool = False
-    patch_px: int = DEFAULT_PATCH_PX
+    patch_px: int | None = None
     stride_px: int | None = None
     all_patches: bool = False
     min_tissue: float = DEFAULT_TISSUE_FRACTION
@@ -199,9 +207,10 @@ class Asked:
         everything = self.all_patches or self.coordinates is not None
         if len(files) > 1 or (files and (everything or self.tissue != "otsu")):
             raise RequestError("--mask, --regions, --tissue, --all-patches and --coordinates each choose: give one.")
-        spacing_um = DEFAULT_SPACING_UM if self.spacing_um is None else self.spacing_um
+        meant = registry.find(self.encoder).spec
+        spacing_um = meant.spacing_um if self.spacing_um is None else self.spacing_um
         return PatchSpec(
-            patch_px=self.patch_px,
+            patch_px=meant.patch_px if self.patch_px is None else self.patch_px,
             stride_px=self.stride_px,
             spacing_um=None if self.native else spacing_um,
             tissue_fraction=None if everything else self.min_tissue,
@@ -232,7 +241,7 @@ class Asked:
         if clashing:
             raise RequestError(f"--request names slide and patches itself: leave out {', '.join(clashing)}.")
         patches = PatchSpec(
-            patch_px=self.patch_px,
+            patch_px=registry.find(self.encoder).spec.patch_px if self.patch_px is None else self.patch_px,
             missing=self.missing,
             color_profile=self.color_profile,
             color_required=self.require_profile,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from models.domain.errors import Interrupted, RequestError, SlidewireError
-from models.domain.request import DEFAULT_PATCH_PX, DEFAULT_TISSUE_FRACTION
+from models.domain.request import DEFAULT_TISSUE_FRACTION
 from worker.cli import ask
 from worker.cli.reply import EXIT_FAILED, EXIT_INTERRUPTED, print_error, print_json, reported
 
@@ -92,7 +92,7 @@ def backfill(
     spacing_um: ask.Spacing = None,
     native: ask.Native = False,
     upsample: ask.Upsample = False,
-    patch_px: ask.PatchPx = DEFAULT_PATCH_PX,
+    patch_px: ask.PatchPx = None,
     stride_px: ask.StridePx = None,
     all_patches: ask.AllPatches = False,
     min_tissue: ask.MinTissue = DEFAULT_TISSUE_FRACTION,
@@ -142,13 +142,15 @@ def _do(given: dict[str, Any]) -> None:
 def _order(asked: ask.Asked, given: dict[str, Any]) -> "Order":
     from dataclasses import replace
 
-    from models.encoders import registry
     from worker.backfill import Order
+    from worker.declared import open_settings
+    from worker.submission import Ways, settled
 
     if not asked.source or not asked.encoder:
         raise RequestError("Name an ENDPOINT to go through, and an --encoder.")
-    registry.find(asked.encoder)
+    settings = open_settings()
     [request] = asked.requests()
+    request, _ = settled(request, Ways.of(settings))  # once for all slides, and before the first
     first, last = (day.date() if day else None for day in (given["first"], given["last"]))
     return Order(asked.source, given["modality"], first, last, replace(request, source=""))
 

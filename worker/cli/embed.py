@@ -12,7 +12,7 @@ import typer
 from models.domain.codes import ErrorCode
 from models.domain.errors import Interrupted, SlidewireError
 from models.domain.job import Lane
-from models.domain.request import DEFAULT_PATCH_PX, DEFAULT_TISSUE_FRACTION, EmbedRequest
+from models.domain.request import DEFAULT_TISSUE_FRACTION, EmbedRequest
 from worker.cli import ask
 from worker.cli.reply import (
     EXIT_FAILED,
@@ -44,7 +44,7 @@ def _command(work: Work, about: str, *without: str) -> Callable[..., None]:
         spacing_um: ask.Spacing = None,
         native: ask.Native = False,
         upsample: ask.Upsample = False,
-        patch_px: ask.PatchPx = DEFAULT_PATCH_PX,
+        patch_px: ask.PatchPx = None,
         stride_px: ask.StridePx = None,
         all_patches: ask.AllPatches = False,
         min_tissue: ask.MinTissue = DEFAULT_TISSUE_FRACTION,
@@ -79,15 +79,16 @@ def _command(work: Work, about: str, *without: str) -> Callable[..., None]:
 
 def _do(asked: ask.Asked, work: Work, lane: Lane, *, as_json: bool) -> None:
     """Do each request by itself, so that one bad slide does not sink the others; say what became of each."""
-    from worker.settings import load_settings
+    from worker.declared import open_settings
     from worker.telemetry import configure_logging
     from worker.wiring import Installation
 
     configure_logging(level=logging.ERROR)
     replies: list[dict[str, Any]] = []
     try:
+        settings = open_settings()
         requests = asked.requests()
-        with Installation(load_settings()) as installation:
+        with Installation(settings) as installation:
             replies.extend(_one(installation, request, work, lane) for request in requests)
     except SlidewireError as exc:
         replies.append(failure_object(asked.encoder, exc))

@@ -1,6 +1,7 @@
 """The table: what goes in comes out to the bit, and the same result is the same file."""
 
 import json
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -114,3 +115,19 @@ def test_metadata_hold_the_provenance_and_the_digest() -> None:
     about = json.loads(_table(result).schema.metadata[METADATA_KEY])
     assert about.pop("embeddings_sha256") == result.embeddings.digest
     assert about == json.loads(json.dumps(result.provenance.to_json()))
+
+
+def test_what_fell_back_is_marked() -> None:
+    """A column of its own, only where the encoder can fall back; the values and their digest are the same."""
+    result = make_result(4, 3, None)
+    marks = np.array([True, False, False, True])
+    embeddings = replace(result.embeddings, fallbacks=marks)
+    table = _table(replace(result, embeddings=embeddings))
+    assert table["fallback"].to_pylist() == marks.tolist()
+    assert "fallback" not in _table(result).column_names
+    assert embeddings.digest == result.embeddings.digest
+    holes = embeddings.matrix.copy()
+    holes[0] = np.nan
+    whole = replace(embeddings, matrix=holes).whole()
+    assert whole.fallbacks is not None
+    assert whole.fallbacks.tolist() == [False, False, True]

@@ -210,3 +210,18 @@ def test_a_full_disk_is_worth_another_try(ledger: Ledger, monkeypatch: pytest.Mo
         ledger.checkpoints.save(lease, 0, 1, rows_of(lease))
     assert list((ledger.checkpoints._folder / lease.job_id).iterdir()) == []
     assert ledger.checkpoints.load(lease.shard_id) == []
+
+
+def test_marks_are_kept_with_their_rows(ledger: Ledger) -> None:
+    """Beside a checkpoint of the same batches without any."""
+    submit(ledger, shards=1)
+    lease = claim(ledger)
+    rows = rows_of(lease)
+    marks = np.arange(len(rows)) % 3 == 0
+    ledger.checkpoints.save(lease, 0, 1, Rows(rows.matrix, marks))
+    ledger.checkpoints.save(lease, 1, 1, rows)
+    [(_, marked), (_, unmarked)] = ledger.checkpoints.load(lease.shard_id)
+    assert marked.matrix.tobytes() == unmarked.matrix.tobytes() == rows.matrix.tobytes()
+    assert marked.fallbacks is not None
+    assert marked.fallbacks.tolist() == marks.tolist()
+    assert unmarked.fallbacks is None

@@ -136,3 +136,13 @@ def test_a_number_that_is_none_is_never_part_of_a_result(value: float, missing: 
     rows = np.array([[0, 0, 0], [1, value, 1], [2, 2, 2]], np.float32)
     with pytest.raises(EmbeddingInvalid):
         assemble(replace(_plan(), missing=missing), [Rows(rows)], 3)
+
+
+def test_marks_come_into_the_order_asked_for() -> None:
+    """What fell back in reading order is marked at its place in the result; a part without marks has none."""
+    values = np.zeros((3, 3), np.float32)
+    parts = [Rows(values[:2], np.array([True, False])), Rows(values[2:])]
+    marks = assemble(_plan(), parts, 3).fallbacks
+    assert marks is not None
+    assert marks.tolist() == [False, False, True]
+    assert assemble(_plan(), [Rows(values)], 3).fallbacks is None

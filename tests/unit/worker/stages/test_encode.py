@@ -121,3 +121,33 @@ def test_an_encoder_may_use_its_memory_again() -> None:
     frugal, other = (list(encode_batches(_batches(), encoder, 3)) for encoder in (Frugal(), _Encoder()))
     for one, two in zip(frugal, other, strict=True):
         assert np.array_equal(one.rows.matrix, two.rows.matrix)
+
+
+@dataclass
+class _Marking:
+    """Marks the patches it is told to."""
+
+    marks: NDArray[np.bool_]
+
+    def encode(self, pixels: NDArray[np.uint8]) -> Rows:
+        """Return zeros, marked."""
+        return Rows(np.zeros((len(pixels), 3), np.float32), self.marks)
+
+
+def test_marks_belong_to_real_rows() -> None:
+    """Padding has none, and a hole is no patch that fell back."""
+    [first, last] = _batches()
+    encoder = _Marking(np.array([True, True, False, True]))
+    found = list(encode_batches([replace(first, holes=(1,)), last], encoder, 3))
+    marks = [batch.rows.fallbacks for batch in found]
+    assert [mark.tolist() for mark in marks if mark is not None] == [[True, False, False, True], [True, True]]
+    encoder.marks[:] = False  # its memory is its own
+    assert marks[1] is not None
+    assert marks[1].all()
+
+
+@pytest.mark.parametrize("marks", [np.zeros(3, np.bool_), np.zeros((4, 1), np.bool_), np.zeros(4, np.uint8)])
+def test_marks_of_another_shape_or_type(marks: NDArray[np.bool_]) -> None:
+    """A mark a patch, or none at all."""
+    with pytest.raises(EmbeddingInvalid, match="marks"):
+        list(encode_batches(_batches(), _Marking(marks), 3))
