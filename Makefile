@@ -5,7 +5,7 @@ BIN = .venv/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SCRIPTS = .ci/run infra/install-services infra/make-venv
 
-.PHONY: help demo test check services test-faults soak bench bench-feed bench-memory bench-ledger bench-overhead simulate clean
+.PHONY: help demo test check services test-faults soak bench bench-feed bench-memory bench-ledger bench-overhead bench-encode simulate clean
 
 help:
 	@echo "make demo         embed a sample slide and leave the result in demo-out/ (no GPU, no account, no server)"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-memory read a slide of 100,000 x 100,000 px and show how much memory that takes"
 	@echo "make bench-ledger measure claims per second, and with a million shards in the ledger"
 	@echo "make bench-overhead measure what ledger, checkpoints and doorbell add to a job"
+	@echo "make bench-encode measure Macenko and EXAONEPath beside the published code, and ViTs on a GPU if there is one"
 	@echo "make simulate     where a fleet of 1 to 128 workers saturates on 100,000 slides"
 	@echo "make clean        remove outputs and caches (not .venv, not the downloaded sample)"
 
@@ -78,6 +79,9 @@ bench-ledger: .venv/.test services
 
 bench-overhead: .venv/.test services
 	$(BIN)/python -m tests.bench.bench_overhead
+
+bench-encode: .venv/.test
+	$(BIN)/python -m tests.bench.bench_encode
 
 simulate: .venv/.test
 	$(BIN)/python -m tests.bench.simulate_fleet

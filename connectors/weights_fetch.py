@@ -159,8 +159,6 @@ class _Fetch:
 
     def run(self, wanted: tuple[HubFile, ...], asked: str) -> WeightsLock:
         with saving(self._folder):
-            if self._withdrawn():  # only what was used under this name; another revision stays until this one is whole
-                self._shelf.withdraw()
             self._folder.mkdir(exist_ok=True)
         missing = [file for file in wanted if not self._is_here(file)]
         total = sum(file.size for file in wanted)
@@ -170,13 +168,6 @@ class _Fetch:
             self._bring(file, lambda here, before=done: self._watched.count(before + here, total))  # type: ignore[misc]
             done += file.size
         return self._publish(wanted, asked)
-
-    def _withdrawn(self) -> bool:
-        try:
-            lock = self._shelf.read()
-        except WeightsInvalid:
-            return True
-        return lock is not None and lock.revision == self._listing.commit
 
     def _is_here(self, file: HubFile) -> bool:
         path = self._folder / file.path

@@ -25,7 +25,7 @@ PUBLISHED_DEFAULT: Final = "published-default"
 
 _SPEC = EncoderSpec(
     name="exaonepath",
-    family="Vision Transformer ViT-B/16 (DINO), class token, on stain-normalised patches",
+    family="ViT-B/16, DINO, on stain-normalised patches",
     dimension=768,
     input_px=224,
     spacings_um=(0.5,),

@@ -137,6 +137,15 @@ class TestSpec:
         done = subprocess.run([sys.executable, "-c", program], cwd=_ROOT, capture_output=True, text=True, check=True)
         assert json.loads(done.stdout) == [model.spec.preprocessing, []]
 
+    def test_is_documented(self, model: Model) -> None:
+        """docs/encoders.md has a row for it, with its numbers, its sizes, and whether consent is asked."""
+        spec = model.spec
+        rows = (_ROOT / "docs" / "encoders.md").read_text(encoding="utf-8").splitlines()
+        [row] = [row for row in rows if row.startswith(f"| `{spec.name}` | {spec.dimension} |")]
+        *_, patches, licence, _ = (cell.strip() for cell in row.split("|"))
+        assert all(str(size) in patches for size in spec.patches_px)
+        assert licence == spec.licence.name + " *" * spec.licence.ask
+
     def test_is_complete(self, model: Model) -> None:
         """Names, numbers and the licence are there, and the name is the one it is registered under."""
         spec = model.spec

@@ -30,6 +30,7 @@ _DEFAULT = ("--encoder-option", "stain_target=published-default")
 def accepting(slidewire: Slidewire) -> Slidewire:
     """Give the command where somebody has accepted the licence."""
     slidewire.environment["SLIDEWIRE_ACCEPTED_LICENCES"] = json.dumps([MODEL.spec.licence.name])
+    slidewire.environment["SLIDEWIRE_BATCH_SIZE"] = "6"  # a batch is filled up, and the network is not small
     return slidewire
 
 

@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def block(language: str, containing: str) -> str:
-    """Return the README's code block that holds a text."""
-    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-    return next(text for text in blocks if containing in text)
+def block(language: str, containing: str, text: str = README) -> str:
+    """Return the code block of the README, or of another page, that holds a text."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    return next(found for found in blocks if containing in found)
 
 
 @pytest.fixture
@@ -63,6 +63,23 @@ def test_python(workplace: tuple[Path, dict[str, str]]) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "patches of 1280 numbers" in done.stdout
+
+
+def test_encoders(workplace: tuple[Path, dict[str, str]]) -> None:
+    """The page about encoders lists and shows them, and its function embeds the demo's slide."""
+    folder, environment = workplace
+    page = (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8")
+    for command in (
+        ["bash", "-euc", block("sh", "slidewire encoders", page)],
+        ["bash", "-euc", block("sh", "encoders")],
+    ):
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "accepted_licences" in done.stdout
+    program = [sys.executable, "-c", block("python", "register(", page)]
+    done = subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^\(\d+, 3\)$", done.stdout, re.MULTILINE), done.stdout
 
 
 @pytest.mark.parametrize("target", re.findall(r"^make (\S+)", README, re.MULTILINE))

@@ -30,11 +30,19 @@ def network(
     outputs: Sequence[str] = ("features",),
     *,
     kind: int = TensorProto.FLOAT,
+    rows: int = SIDE_PX,
 ) -> onnx.ModelProto:
-    """Return a network of images, channels first or last as `shape` says, with one or several outputs."""
+    """Return a network of images, channels first or last as `shape` says, with one or several outputs.
+
+    It looks at the first `rows` of an image.
+    """
     table = matrix() if weights is None else weights
     axes = [2, 3] if shape[1] == 3 else [1, 2]
-    nodes = [helper.make_node("ReduceMean", ["images"], ["colours"], axes=axes, keepdims=0)]
+    bounds = {"start": [0], "stop": [rows], "down": axes[:1]}
+    nodes = [
+        helper.make_node("Slice", ["images", *bounds], ["seen"]),
+        helper.make_node("ReduceMean", ["seen"], ["colours"], axes=axes, keepdims=0),
+    ]
     if kind != TensorProto.FLOAT:
         nodes.append(helper.make_node("Cast", ["colours"], ["cast"], to=TensorProto.FLOAT))
     last = "colours" if kind == TensorProto.FLOAT else "cast"
@@ -45,7 +53,10 @@ def network(
         "colours",
         [helper.make_tensor_value_info("images", kind, list(shape))],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, [shape[0], table.shape[1]]) for name in outputs],
-        [numpy_helper.from_array(table, "table")],
+        [
+            numpy_helper.from_array(table, "table"),
+            *(numpy_helper.from_array(np.array(values, np.int64), name) for name, values in bounds.items()),
+        ],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
 

@@ -29,7 +29,7 @@ _PATCHES, _SLIDE, _RESULT = "Which patches", "How the slide is read", "Where the
 
 Source = Annotated[str | None, typer.Argument(metavar="SOURCE", help=_ABOUT_SOURCE, show_default=False)]
 Encoder = Annotated[str, typer.Option("--encoder", "-e", help="Model; slidewire encoders lists them.")]
-Weights = Annotated[Path | None, typer.Option(help="File of weights, instead of the encoder's own.")]
+Weights = Annotated[Path | None, typer.Option(help="File or folder of weights, instead of the encoder's own.")]
 Spacing = Annotated[
     float | None,
     typer.Option(

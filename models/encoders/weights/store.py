@@ -147,10 +147,6 @@ class WeightsShelf:
             os.fsync(file.fileno())
         part.replace(self.folder / LOCK)
 
-    def withdraw(self) -> None:
-        """Say that nothing was fetched; the files stay."""
-        (self.folder / LOCK).unlink(missing_ok=True)
-
 
 def is_one_file(hub: Hub) -> bool:
     """Whether the weights are one file, not a folder."""

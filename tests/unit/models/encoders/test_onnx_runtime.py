@@ -33,6 +33,14 @@ def _pixels(count: int, side: int = SIDE_PX) -> NDArray[np.uint8]:
     return np.random.default_rng(count).integers(0, 256, (count, side, side, 3), np.uint8)
 
 
+@pytest.mark.parametrize("shape", [("N", 3, SIDE_PX, SIDE_PX), ("N", SIDE_PX, SIDE_PX, 3)])
+def test_rows_stay_rows(tmp_path: Path, shape: tuple[int | str, ...]) -> None:
+    """A network that looks at the upper two rows only is given these, in either layout."""
+    pixels = _pixels(3)
+    encoder = _MODEL.load(write(tmp_path / "mine.onnx", network(shape, rows=2)), {}, "cpu")
+    assert encoder.encode(pixels).matrix == pytest.approx(expected(pixels[:, :2], matrix()), abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -152,6 +152,3 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert lock is not None
     assert WeightsLock.from_json(json.loads(json.dumps(lock.to_json()))) == lock
     assert [path.name for path in shelf.folder.iterdir() if path.is_file()] == [LOCK]
-    shelf.withdraw()
-    assert shelf.read() is None
-    shelf.withdraw()
