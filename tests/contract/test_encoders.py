@@ -33,13 +33,8 @@ def _runs(name: str) -> bool:
     return all(find_spec(package) for package in _NEEDS.get(find(name).spec.extra, ()))
 
 
-_RUN = [
-    pytest.param(
-        name, marks=[pytest.mark.faults, pytest.mark.timeout(900)] if made_weights.takes_long(find(name)) else []
-    )
-    for name in names()
-    if _runs(name)
-]
+_RUN = [name for name in names() if _runs(name) and not made_weights.takes_long(find(name))]
+_LARGE = [name for name in names() if _runs(name) and made_weights.takes_long(find(name))]
 
 
 @dataclass(frozen=True)
@@ -100,12 +95,11 @@ def scratch(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(params=_RUN, scope="module")
-def subject(request: pytest.FixtureRequest, made: Path) -> Iterator[Subject]:
+def subject(request: pytest.FixtureRequest, made: Path) -> Subject:
     """Take each encoder that runs here in turn, loaded with its own weights or made ones."""
     model = find(request.param)
     weights = made_weights.weights_of(model, made)
-    yield Subject(model, weights, registry.load(model, weights, _settled(model, {}), "cpu"))
-    made_weights.forget(model, made)
+    return Subject(model, weights, registry.load(model, weights, _settled(model, {}), "cpu"))
 
 
 def _patches(count: int, side: int) -> NDArray[np.uint8]:
@@ -305,3 +299,24 @@ def _three_ways(encoder: Encoder, pixels: NDArray[np.uint8]) -> tuple[Rows, Rows
 
 def _marks(rows: Rows) -> list[bool] | None:
     return None if rows.fallbacks is None else list(rows.fallbacks)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", _LARGE)
+def test_the_true_size(name: str, made: Path, scratch: Path) -> None:
+    """A network of up to a billion weights: all keys have a place, its numbers are whole and keep to the last bit."""
+    model = find(name)
+    weights = made_weights.weights_of(model, made)
+    assert weights is not None
+    encoder = registry.load(model, weights, _settled(model, {"deterministic": "yes"}), "cpu")
+    pixels = _patches(2, model.spec.patch_px)
+    found = encoder.encode(pixels).matrix
+    assert (found.shape, found.dtype) == ((2, model.spec.dimension), np.float32)
+    assert np.isfinite(found).all()
+    assert not np.allclose(found[0], found[1])
+    assert encoder.encode(pixels[1:]).matrix.tobytes() == found[1:].tobytes()
+    del encoder  # two of them are more than a small machine holds
+    with pytest.raises(WeightsInvalid):
+        model.load(made_weights.torn(weights, scratch), _settled(model, {}), "cpu")
+    made_weights.forget(model, made)
