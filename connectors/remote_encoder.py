@@ -26,9 +26,8 @@ from models.domain.errors import (
     SlidewireError,
 )
 from models.domain.patch import Rows
-from models.encoders.options import settle_options
 from models.encoders.protocol import Encoder, EncoderSpec
-from models.encoders.weights.published import no_weights
+from models.encoders.weightless import Weightless
 
 _REQUEST_BYTES: Final = 1_290_000  # EZ-WSI's bound, less what is not pixels; Vertex takes 1.5 MB
 _MOST_PATCHES: Final = 100
@@ -54,7 +53,7 @@ def patches_a_request(side_px: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteModel:
+class RemoteModel(Weightless):
     """A `Model` that runs elsewhere. It has no weights here, and nobody here knows them.
 
     Parameters
@@ -67,15 +66,6 @@ class RemoteModel:
 
     spec: EncoderSpec
     endpoint: Endpoint
-
-    def settle(self, options: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the options that every encoder has."""
-        return settle_options(self.spec, options, {})
-
-    def weights(self, given: Path | None, store: Path | None = None) -> Path | None:
-        """Return None."""
-        del store
-        return no_weights(self.spec, given)
 
     def load(self, weights: Path | None, options: Mapping[str, str], device: str = "auto") -> Encoder:
         """Return the encoder; nothing is sent yet.

@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 from models.domain.errors import EmbeddingInvalid, SlidewireError
 from models.domain.patch import Rows
 from models.encoders.arrays import prepare
-from models.encoders.options import settle_options
 from models.encoders.protocol import Encoder, EncoderSpec, Licence
-from models.encoders.weights.published import no_weights
+from models.encoders.weightless import Weightless
 
 Function = Callable[[NDArray[np.float32]], NDArray[Any]]
 """From float32 (B, input_px, input_px, 3), in 0..1 unless the spec says otherwise, to floating-point numbers (B, D)."""
 
 
-class FunctionModel:
+class FunctionModel(Weightless):
     """A `Model` of a function of yours: register it, or name it in a package's entry point.
 
     Parameters
@@ -82,15 +81,6 @@ class FunctionModel:
             patches_px=(patch_px,),
         )
         return cls(spec, function)
-
-    def settle(self, options: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the options that every encoder has."""
-        return settle_options(self.spec, options, {})
-
-    def weights(self, given: Path | None, store: Path | None = None) -> Path | None:
-        """Return None: they are the function's own business."""
-        del store
-        return no_weights(self.spec, given)
 
     def load(self, weights: Path | None, options: Mapping[str, str], device: str = "auto") -> Encoder:
         """Return the encoder."""

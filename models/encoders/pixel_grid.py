@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.domain.patch import Rows
-from models.encoders.options import settle_options
 from models.encoders.protocol import Encoder, EncoderSpec, Licence
-from models.encoders.weights.published import no_weights
+from models.encoders.weightless import Weightless
 
 _GRID = 8
 
@@ -22,7 +21,7 @@ class _PixelGrid:
         return Rows(np.asarray(np.stack(small).reshape(len(pixels), -1) / np.float32(255), np.float32))
 
 
-class _Model:
+class _Model(Weightless):
     spec = EncoderSpec(
         name="pixel-grid",
         family="mean colours, no weights",
@@ -39,15 +38,6 @@ class _Model:
         weights_sha256="",
         preprocessing_version=1,
     )
-
-    def settle(self, options: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the options that every encoder has."""
-        return settle_options(self.spec, options, {})
-
-    def weights(self, given: Path | None, store: Path | None = None) -> Path | None:
-        """Return None: there are none."""
-        del store
-        return no_weights(self.spec, given)
 
     def load(self, weights: Path | None, options: Mapping[str, str], device: str = "auto") -> Encoder:
         """Return the encoder."""

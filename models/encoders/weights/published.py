@@ -29,19 +29,6 @@ def find_weights(spec: EncoderSpec, given: Path | None, store: Path | None) -> P
     raise WeightsInvalid(f"{spec.name} needs weights, and there are none here: {how}, {own}.")
 
 
-def no_weights(spec: EncoderSpec, given: Path | None) -> Path | None:
-    """Return None, the weights of a model without any.
-
-    Raises
-    ------
-    WeightsInvalid
-        Some were given.
-    """
-    if given is not None:
-        raise WeightsInvalid(f"The encoder {spec.name} has no weights: leave --weights out.")
-    return given
-
-
 def check_fetched(spec: EncoderSpec, weights: Path | None, store: Path, digest: str) -> None:
     """Refuse fetched weights that are no longer as they came; given ones are not judged here.
 
