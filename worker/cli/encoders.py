@@ -1,5 +1,6 @@
 """``slidewire encoders``: the models there are, what each needs to run, and how its weights come here."""
 
+import logging
 from typing import Annotated, Any
 
 import typer
@@ -85,7 +86,7 @@ def fetch(
     from worker.declared import open_settings
     from worker.telemetry import configure_logging
 
-    configure_logging()
+    configure_logging(level=logging.ERROR)
     json |= bool(context.parent and context.parent.params["json"])
     with reported(json):
         settings, spec = open_settings(), registry.find(name).spec
