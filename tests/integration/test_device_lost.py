@@ -62,6 +62,7 @@ def test_a_polling_worker_ends_and_the_next_goes_on(slidewire: Slidewire, cmu_sl
     assert (done["state"], done["patches_done"]) == ("succeeded", done["patches"])
 
 
+@pytest.mark.faults
 def test_a_worker_that_answers_the_doorbell_ends_too(
     slidewire: Slidewire, cmu_slide: SlideOnDisk, redis_server: RedisServer
 ) -> None:
@@ -79,6 +80,7 @@ def test_a_worker_that_answers_the_doorbell_ends_too(
     assert done["patches_done"] == done["patches"]
 
 
+@pytest.mark.faults
 def test_a_ledger_that_does_not_answer_holds_nobody_back(slidewire: Slidewire, cmu_slide: SlideOnDisk) -> None:
     """A worker with a lost device ends though it cannot give the shard back; the lease runs out by itself."""
     slidewire.environment["SLIDEWIRE_LEASE_S"] = "30"

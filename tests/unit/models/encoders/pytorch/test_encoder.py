@@ -292,6 +292,7 @@ def _run(folder: Path, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.faults
 def test_a_network_is_not_run_uncompiled_instead(tmp_path: Path) -> None:
     """Without a compiler the option is refused, when the encoder is loaded, with what to do."""
     said = _run(tmp_path, CXX=str(tmp_path / "none"), PATH=str(tmp_path))

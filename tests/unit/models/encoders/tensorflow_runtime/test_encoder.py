@@ -131,6 +131,7 @@ print(sums)
 """
 
 
+@pytest.mark.faults
 def test_beside_pytorch_and_without_a_word(saved_model: Path) -> None:
     """Both runtimes work in one process, whichever comes first, and TensorFlow writes nothing to standard error."""
     orders = [("efficientnet-lite0", "path-foundation"), ("path-foundation", "efficientnet-lite0")]
