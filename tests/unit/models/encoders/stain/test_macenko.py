@@ -108,11 +108,13 @@ class TestNumbers:
         assert images.min() >= 0
 
     @pytest.mark.parametrize("shape", [(1, 32, 48, 3), (2, 256, 256, 3), (3, 17, 5, 3)])
-    def test_any_size(self, way: Ways, shape: tuple[int, ...]) -> None:
-        """Oblong and odd ones keep their pixels where they are."""
+    def test_any_size(self, way: Ways, normaliser: Macenko, shape: tuple[int, ...]) -> None:
+        """Oblong and odd ones keep their pixels where they are; on a CPU noise, too, is the reference's to 1e-4."""
         patches = np.random.default_rng(0).integers(40, 200, shape, np.uint8)
-        images, _ = way(patches)
-        assert (images - _expected(patches)[0]).abs().max() < 5e-3  # noise has no two directions to be sure of
+        expected, _ = _expected(patches)
+        assert (normaliser(torch.from_numpy(patches))[0] - expected).abs().max() < 1e-4
+        # Noise has no two directions to be sure of: how the covariance's sums are rounded turns them.
+        assert (way(patches)[0] - expected).abs().max() < 5e-3
 
     def test_none(self, normaliser: Macenko) -> None:
         """No patches give no images."""
