@@ -15,7 +15,7 @@ from connectors.dicom.readback import StoredEmbeddings, read_annotations
 from connectors.dicomweb import DicomWeb
 from connectors.endpoints import Endpoints
 from connectors.http import json_of
-from connectors.table import encode, to_table
+from connectors.tables.parquet import encode, to_table
 from models.domain.embedding import Embeddings
 from models.domain.errors import RequestError, ResponseInvalid, ResultCorrupt, ResultNotFound
 from models.domain.slide import SlideRef

@@ -261,8 +261,7 @@ class Probe:
     def _writing(self, item: Json) -> None:
         sink = StowSink(self._endpoint, self._study_uid)
         try:
-            _, dataset = next(iter(build_objects(_made_up(item))))
-            sink.store("annotations", dataset)
+            sink.store(next(build_objects(_made_up(item))))
         except StoreRefused as exc:
             self._notes.learn(stores_annotations="no")
             self._notes.add("storing annotations (STOW)", exc.message, "use --out instead of --write-back", "bad")

@@ -4,6 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.domain.embedding import Embeddings, Output, Provenance, ResultKey
 from models.domain.errors import SlidewireError
 from models.domain.patch import EncodedFrame
@@ -91,6 +94,10 @@ class Result:
     header : DICOM JSON of the instance the patches were cut from, or None if the source is no DICOM
     picture : bytes or None
         PNG, if one was asked for.
+    tissue : bool array, shape (any, any), or None
+        Mask over the whole slide, if a map was asked for and tissue was looked for.
+    written : tuple of Output
+        What has been written of the result already; the report names its tables.
     """
 
     key: ResultKey
@@ -99,6 +106,8 @@ class Result:
     provenance: Provenance
     header: Mapping[str, Any] | None
     picture: bytes | None = None
+    tissue: NDArray[np.bool_] | None = None
+    written: tuple[Output, ...] = ()
 
 
 class Sink(Protocol):

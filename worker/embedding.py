@@ -8,7 +8,7 @@ import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.table import matrix_of
+from connectors.tables.parquet import matrix_of
 from models.domain.embedding import Output
 from models.domain.errors import JobCancelled, ResultNotFound, WorkFailed
 from models.domain.request import EmbedRequest

@@ -185,21 +185,36 @@ def anchored(request: EmbedRequest) -> EmbedRequest:
 
 
 def _identity(request: EmbedRequest, plan: Plan, weights_sha256: str) -> dict[str, Any]:
+    boxes = plan.grid.boxes[np.argsort(plan.grid.rows, kind="stable")].astype("<i4")
+    return {
+        **_asked(request, plan, weights_sha256),
+        "slide": [instance.digest for level in plan.slide.levels for instance in level.instances],
+        "level": plan.grid.level,
+        "boxes": hashlib.sha256(boxes.tobytes()).hexdigest(),
+        "color": [plan.color_profile, plan.icc_sha256],
+    }
+
+
+def _asked(request: EmbedRequest, plan: Plan, weights_sha256: str) -> dict[str, Any]:
+    """Return what identifies a result and has nothing of the slide in it."""
     spec = registry.find(request.encoder).spec
     patches = asdict(request.patches)
     for decided in ("coordinates", "tissue_file"):  # in the boxes
         patches.pop(decided)
-    boxes = plan.grid.boxes[np.argsort(plan.grid.rows, kind="stable")].astype("<i4")
     return {
         "schema": _SCHEMA,
-        "slide": [instance.digest for level in plan.slide.levels for instance in level.instances],
-        "level": plan.grid.level,
         "patches": patches,
-        "boxes": hashlib.sha256(boxes.tobytes()).hexdigest(),
         "encoder": [spec.name, spec.source, spec.revision, spec.preprocessing, spec.dimension, weights_sha256],
-        "color": [plan.color_profile, plan.icc_sha256],
+        "color": [plan.color_profile],
         "options": [list(option) for option in request.options],
     }
+
+
+def _recipe(request: EmbedRequest, plan: Plan, weights_sha256: str) -> str:
+    """Return the name of what slides were embedded alike; patches that were chosen by hand make one of their own."""
+    asked = _asked(request, plan, weights_sha256)
+    given = request.patches.coordinates
+    return ResultKey.of(asked if given is None else asked | {"coordinates": [list(point) for point in given]}).sha256
 
 
 def _provenance(request: EmbedRequest, plan: Plan, known: tuple[str, str, tuple[str, ...]]) -> Provenance:
@@ -228,4 +243,7 @@ def _provenance(request: EmbedRequest, plan: Plan, known: tuple[str, str, tuple[
         grid_patches=plan.grid_patches,
         notes=(*plan.notes, *notes),
         encoder_options=request.options,
+        slide=plan.slide.name,
+        slide_px=(plan.slide.levels[0].width_px, plan.slide.levels[0].height_px),
+        recipe=_recipe(request, plan, weights_sha256),
     )

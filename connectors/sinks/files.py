@@ -14,12 +14,11 @@ from uuid import uuid4
 
 import fsspec
 
-from connectors.dicom.derived import to_bytes
 from connectors.dicom.objects import build_objects
 from connectors.endpoints import Endpoints
 from connectors.protocols import Result
 from connectors.ranges.bucket import is_forbidden, lacks_credentials
-from connectors.table import to_parquet
+from connectors.tables.parquet import to_parquet
 from models.domain.embedding import Output
 from models.domain.errors import ExtraMissing, OutputUnavailable, OutputUnwritable
 from models.domain.request import OutputSpec
@@ -49,11 +48,14 @@ class FilesSink:
         Local path, or a URI that fsspec knows (``gs://BUCKET/PREFIX``).
     dicom : bool
         Also write annotations and report.
+    maps : bool
+        With them a Parametric Map.
     """
 
-    def __init__(self, folder: str, *, dicom: bool) -> None:
+    def __init__(self, folder: str, *, dicom: bool, maps: bool = False) -> None:
         self._folder = folder.rstrip("/") or "/"
         self._dicom = dicom
+        self._maps = maps
 
     def write(self, result: Result) -> tuple[Output, ...]:
         """Write all files and read them back; a name is the same whenever the same result is written."""
@@ -91,9 +93,9 @@ class FilesSink:
     def _files(self, result: Result) -> Iterator[_File]:
         yield _File("parquet", ".parquet", to_parquet(result.embeddings, result.provenance))
         if self._dicom:
-            for kind, dataset in build_objects(result):
-                uids = (str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID))
-                yield _File(kind, f".{kind}.dcm", to_bytes(dataset), *uids)
+            for made in build_objects(result, maps=self._maps):
+                uids = (str(made.dataset.SeriesInstanceUID), str(made.dataset.SOPInstanceUID))
+                yield _File(made.kind, made.suffix, b"".join(made.chunks()), *uids)
         if result.picture is not None:
             yield _File("picture", ".png", result.picture)
 
@@ -160,4 +162,4 @@ def _put_local(path: Path, content: bytes) -> None:
 def open_sink(output: OutputSpec, ref: SlideRef, endpoints: Endpoints) -> FilesSink | None:
     """Return the sink for a request's folder; None if it names none."""
     del ref, endpoints
-    return FilesSink(output.folder, dicom=output.dicom_files) if output.folder else None
+    return FilesSink(output.folder, dicom=output.dicom_files, maps=output.maps) if output.folder else None

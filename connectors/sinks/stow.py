@@ -14,7 +14,7 @@ import requests
 from dicomweb_client.web import DICOMwebClient
 
 from connectors.dicom.derived import to_bytes
-from connectors.dicom.objects import build_objects
+from connectors.dicom.objects import ResultObject, build_objects
 from connectors.dicom.readback import compare_stored
 from connectors.dicomweb import DicomWeb
 from connectors.endpoints import Endpoint, Endpoints
@@ -46,9 +46,12 @@ class StowSink:
     endpoint : Endpoint
     study_uid : str
         Study that the slide belongs to; the results join it.
+    maps : bool
+        Also store a Parametric Map.
     """
 
-    def __init__(self, endpoint: Endpoint, study_uid: str) -> None:
+    def __init__(self, endpoint: Endpoint, study_uid: str, *, maps: bool = False) -> None:
+        self._maps = maps
         self._web = DicomWeb(endpoint)
         self._label = endpoint.label
         self._base = endpoint.url.rstrip("/")
@@ -68,10 +71,11 @@ class StowSink:
         StoreMismatch
             It holds other values under the same UID.
         """
-        return tuple(self.store(kind, dataset) for kind, dataset in build_objects(result))
+        return tuple(self.store(made) for made in build_objects(result, maps=self._maps))
 
-    def store(self, kind: str, dataset: pydicom.Dataset) -> Output:
+    def store(self, made: ResultObject) -> Output:
         """Store one object if it is not there yet; errors as for `write`."""
+        kind, dataset = made.kind, made.dataset
         content = to_bytes(dataset)
         if not self._stored(dataset):
             # Read again: the client writes it anew, and only what was read has a group length (PS3.10 7.1).
@@ -171,4 +175,4 @@ def _failure_reasons(answer: pydicom.Dataset) -> set[int]:
 
 def open_sink(output: OutputSpec, ref: SlideRef, endpoints: Endpoints) -> StowSink | None:
     """Return the sink for a slide's own PACS; None if nothing is to be written back."""
-    return StowSink(endpoints.of_ref(ref), ref.study_uid) if output.write_back else None
+    return StowSink(endpoints.of_ref(ref), ref.study_uid, maps=output.maps) if output.write_back else None

@@ -142,6 +142,12 @@ class Provenance:
         Patches before the selection by tissue.
     notes : tuple of str
         Everything that was assumed, corrected or done instead.
+    slide : str
+        File-name-safe name of the slide; "" if unknown.
+    slide_px : (int, int) or None
+        Width and height of level 0; None if unknown.
+    recipe : str
+        sha256 of all that was asked for and is the same for every slide; "" if unknown.
     """
 
     result_key: str
@@ -165,6 +171,9 @@ class Provenance:
     grid_patches: int
     notes: tuple[str, ...] = ()
     encoder_options: tuple[tuple[str, str], ...] = ()
+    slide: str = ""
+    slide_px: tuple[int, int] | None = None
+    recipe: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -174,8 +183,8 @@ class Provenance:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild from `to_json`'s data."""
         fields = dict(data)
-        for pair in ("spacing_um", "level_scale", "level_0_spacing_um"):
-            fields[pair] = tuple(fields[pair]) if fields[pair] else None
+        for pair in ("spacing_um", "level_scale", "level_0_spacing_um", "slide_px"):
+            fields[pair] = tuple(fields[pair]) if fields.get(pair) else None
         fields["notes"] = tuple(fields["notes"])
         fields["encoder_options"] = tuple((name, value) for name, value in fields.get("encoder_options", ()))
         return cls(**fields)
@@ -188,11 +197,11 @@ class Output:
     Parameters
     ----------
     kind : str
-        ``parquet``, ``annotations``, ``report`` or ``picture``.
+        ``parquet`` or another table of the registry, ``annotations``, ``map``, ``report`` or ``picture``.
     uri : str
-        Path, bucket URI, or DICOMweb instance URL.
+        Path, bucket URI, or DICOMweb instance URL; of a table that is a folder, the folder's.
     sha256 : str
-        Of the file's bytes; of a stored DICOM object, as it was sent.
+        Of the file's bytes; of a stored DICOM object, as it was sent; of a folder, see `connectors.tables.protocol`.
     series_uid, instance_uid : str
         DICOM objects only.
     """

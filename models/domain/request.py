@@ -11,6 +11,7 @@ CoordinateSpace = Literal["level-0", "instance"]
 Missing = Literal["error", "mask"]
 ColorProfile = Literal["none", "srgb", "adobergb", "rommrgb", "displayp3"]
 TissueMethod = Literal["otsu", "ez-wsi", "mask", "regions"]
+Annotations = Literal["required", "if-accepted"]
 
 DEFAULT_SPACING_UM = 0.5
 DEFAULT_PATCH_PX = 224
@@ -104,18 +105,32 @@ class OutputSpec:
         Also leave annotations and report as files in `folder`.
     picture : bool
         Also leave a picture of the slide beside its embeddings in `folder`.
+    tables : tuple of str
+        Further tables in `folder`, by their names in the registry, sorted; the Parquet file is always there.
+    maps : bool
+        Also make a Parametric Map, wherever annotations go.
+    annotations : str
+        What becomes of a result whose annotations the PACS refuses: ``required`` ends the job, ``if-accepted`` stores
+        the report alone, which then says so; the values are in the table.
     """
 
     folder: str = ""
     write_back: bool = False
     dicom_files: bool = False
     picture: bool = False
+    tables: tuple[str, ...] = ()
+    maps: bool = False
+    annotations: Annotations = "required"
 
     def __post_init__(self) -> None:
         if not self.folder and not self.write_back:
             raise RequestError("The result would go nowhere: give an output folder (--out) or --write-back.")
         if (self.dicom_files or self.picture) and not self.folder:
             raise RequestError("DICOM files and the picture go into the output folder: give one with --out.")
+        if (self.tables or self.annotations == "if-accepted") and not self.folder:
+            raise RequestError("Tables go into the output folder: give one with --out.")
+        if self.maps and not (self.write_back or self.dicom_files):
+            raise RequestError("A map is a DICOM object: give --write-back or --dicom with --maps.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +182,9 @@ class EmbedRequest:
         if patches["image_px"] is not None:
             patches["image_px"] = tuple(patches["image_px"])
         fields["patches"] = PatchSpec(**patches)
-        fields["output"] = OutputSpec(**fields["output"])
+        output = dict(fields["output"])
+        output["tables"] = tuple(output.get("tables", ()))
+        fields["output"] = OutputSpec(**output)
         fields["options"] = tuple((name, value) for name, value in fields["options"])
         fields["instance_uids"] = tuple(fields["instance_uids"])
         fields["notes"] = tuple(fields["notes"])

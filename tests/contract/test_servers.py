@@ -12,7 +12,6 @@ import pydicom
 import pytest
 from pydicom.encaps import generate_frames
 
-from connectors.dicom.derived import to_bytes
 from connectors.dicom.objects import build_objects
 from connectors.endpoints import Endpoint, Endpoints
 from connectors.protocols import Result, Source
@@ -165,9 +164,9 @@ def test_an_object_that_is_there_is_not_sent_over(served: Server) -> None:
     result = _result(source)
     first, second = (StowSink(served.endpoint, served.slide.study_uid) for _ in range(2))
     first.write(result)
-    for _, dataset in build_objects(result):
+    for made in build_objects(result):
         second._send(
-            pydicom.dcmread(BytesIO(to_bytes(dataset)))
+            pydicom.dcmread(BytesIO(b"".join(made.chunks())))
         )  # 409, 45070, 0111H, or yes: each server in its own way
     assert second.write(result) == first.write(result)
     for sink in (first, second):

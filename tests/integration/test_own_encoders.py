@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from connectors.table import matrix_of
+from connectors.tables.parquet import matrix_of
 from models.domain.errors import EmbeddingInvalid, WorkFailed
 from models.domain.request import EmbedRequest, OutputSpec, PatchSpec
 from models.encoders import registry

@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from connectors.tables.registry import CANONICAL, find_table
 from models.domain.errors import RequestError, SourceUnreadable
 from models.domain.job import Lane
 from models.domain.request import (
     DEFAULT_TISSUE_FRACTION,
+    Annotations,
     ColorProfile,
     EmbedRequest,
     Missing,
@@ -146,6 +148,29 @@ Picture = Annotated[
     bool,
     typer.Option("--picture", help="Also leave a picture of the embeddings in --out.", rich_help_panel=_RESULT),
 ]
+Tables = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--table",
+        metavar="NAME",
+        help="Also as numpy, trident, clam, stamp, slide2vec or lazyslide in --out; may be repeated.",
+        rich_help_panel=_RESULT,
+    ),
+]
+Maps = Annotated[
+    bool,
+    typer.Option(
+        "--maps", help="Also a Parametric Map, beside the annotations (--write-back, --dicom).", rich_help_panel=_RESULT
+    ),
+]
+AnnotationsTaken = Annotated[
+    Annotations,
+    typer.Option(
+        "--annotations",
+        help="If the PACS refuses annotations: end the job, or store the report alone (the table has the values).",
+        rich_help_panel=_RESULT,
+    ),
+]
 Urgency = Annotated[Lane, typer.Option("--lane", help="How urgent it is.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
@@ -170,6 +195,9 @@ class Asked:
     write_back: bool = False
     dicom: bool = False
     picture: bool = False
+    table: list[str] | None = None
+    maps: bool = False
+    annotations: Annotations = "required"
     upsample: bool = False
     tissue: Literal["otsu", "ez-wsi"] = "otsu"
     mask: Path | None = None
@@ -191,7 +219,10 @@ class Asked:
         """
         # Without a word about where to, into a folder here.
         folder = self.out or ("" if self.write_back else DEFAULT_OUT)
-        output = OutputSpec(folder, self.write_back, self.dicom, self.picture)
+        tables = tuple(sorted({find_table(name).name for name in self.table or ()} - {CANONICAL}))
+        output = OutputSpec(
+            folder, self.write_back, self.dicom, self.picture, tables, maps=self.maps, annotations=self.annotations
+        )
         if self.request is not None:
             return self._from_file(self.request, output)
         if not self.source:

@@ -108,6 +108,9 @@ def backfill(
     write_back: ask.WriteBack = False,
     dicom: ask.Dicom = False,
     picture: ask.Picture = False,
+    table: ask.Tables = None,
+    maps: ask.Maps = False,
+    annotations: ask.AnnotationsTaken = "required",
     json: Json = False,
 ) -> None:
     """Submit every slide of an archive, the oldest days first, and wait for the jobs; workers do them.

@@ -64,6 +64,9 @@ def _command(work: Work, about: str, *without: str) -> Callable[..., None]:
         write_back: ask.WriteBack = False,
         dicom: ask.Dicom = False,
         picture: ask.Picture = False,
+        table: ask.Tables = None,
+        maps: ask.Maps = False,
+        annotations: ask.AnnotationsTaken = "required",
         lane: ask.Urgency = Lane.STANDARD,
         json: ask.Json = False,
     ) -> None:

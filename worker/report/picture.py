@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from models.domain.embedding import Embeddings
 from models.domain.plan import Plan
+from models.imaging.principal import principal_components
 from worker.report import overlay
 from worker.report.overlay import Corners
 
@@ -21,7 +22,6 @@ _SAMPLE_PX = 26
 _GLASS = (244, 244, 246)
 _INK = (40, 44, 52)
 _DARKEST = 20  # black would look like a hole
-_MOST_ROWS = 20_000  # enough to find three axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,7 @@ def principal_colours(matrix: NDArray[np.float32]) -> NDArray[np.uint8]:
     """
     if len(matrix) < 2:
         return np.full((len(matrix), 3), 128, np.uint8)
-    centred = matrix.astype(np.float64) - matrix.mean(axis=0, dtype=np.float64)
-    every = max(1, len(matrix) // _MOST_ROWS)
-    _, _, axes = np.linalg.svd(centred[::every], full_matrices=False)
-    axes = axes[:3] * np.sign(axes[:3].sum(axis=1, keepdims=True) + 1e-30)  # the same signs every time
-    parts = centred @ axes.T
-    parts = np.pad(parts, ((0, 0), (0, 3 - parts.shape[1])))
+    parts = principal_components(matrix).values
     low, high = np.percentile(parts, [1, 99], axis=0)
     span = np.where(high - low > 1e-12, high - low, np.inf)
     spread = np.where(np.isinf(span), 0.5, (parts - low) / span)

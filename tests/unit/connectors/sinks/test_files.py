@@ -12,7 +12,7 @@ import pytest
 from connectors.endpoints import Endpoints
 from connectors.sinks import files
 from connectors.sinks.files import FilesSink, open_sink, put
-from connectors.table import matrix_of
+from connectors.tables.parquet import matrix_of
 from models.domain.errors import ExtraMissing, OutputUnavailable, OutputUnwritable
 from models.domain.request import OutputSpec
 from models.domain.slide import SlideRef

@@ -1,7 +1,7 @@
 """The table: one row a patch, Parquet in memory; canonical form of a result."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -9,10 +9,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from connectors.tables.protocol import TableContent, TableFile
 from models.domain.embedding import Embeddings, Provenance
 from models.domain.errors import ResultCorrupt
 
 METADATA_KEY = b"slidewire"
+
+
+class ParquetTable:
+    """The canonical layout: one file."""
+
+    name = "parquet"
+
+    def write(self, content: TableContent) -> Iterator[TableFile]:
+        """Yield the file."""
+        yield TableFile(f"{content.name}.parquet", to_parquet(content.embeddings, content.provenance))
+
+
+TABLE = ParquetTable()
 
 
 def to_table(embeddings: Embeddings, provenance: Mapping[str, Any], level: int) -> pa.Table:

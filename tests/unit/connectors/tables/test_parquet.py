@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.table import METADATA_KEY, encode, matrix_of, to_parquet
+from connectors.tables.parquet import METADATA_KEY, encode, matrix_of, to_parquet
 from models.domain.embedding import Embeddings
 from models.domain.errors import ResultCorrupt
 from tests.unit.connectors.dicom.results import make_result
