@@ -5,7 +5,7 @@ BIN = .venv/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SCRIPTS = .ci/run infra/install-services infra/make-venv
 
-.PHONY: help demo test check services test-faults soak bench bench-feed bench-memory bench-ledger bench-overhead bench-encode simulate clean
+.PHONY: help demo test check services test-faults soak bench bench-feed bench-memory bench-ledger bench-overhead bench-encode bench-results simulate clean
 
 help:
 	@echo "make demo         embed a sample slide and leave the result in demo-out/ (no GPU, no account, no server)"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench-ledger measure claims per second, and with a million shards in the ledger"
 	@echo "make bench-overhead measure what ledger, checkpoints and doorbell add to a job"
 	@echo "make bench-encode measure Macenko and EXAONEPath beside the published code, and ViTs on a GPU if there is one"
+	@echo "make bench-results measure annotations beside highdicom: seconds, memory, size, and an Orthanc's STOW and WADO"
 	@echo "make simulate     where a fleet of 1 to 128 workers saturates on 100,000 slides"
 	@echo "make clean        remove outputs and caches (not .venv, not the downloaded sample)"
 
@@ -34,7 +35,7 @@ help:
 .venv/.test: .venv/bin/python pyproject.toml constraints.txt
 	@echo "Installing Slidewire and its test tools into .venv: some minutes the first time."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(PIP) --editable '.[torch,tensorflow,hub,onnx,openvino,files,demo]' --group tests --group dev
+	$(PIP) --editable '.[torch,tensorflow,hub,onnx,openvino,files,tables,report,demo]' --group tests --group dev
 	@touch $@
 
 .venv/.bench: .venv/.test
@@ -82,6 +83,9 @@ bench-overhead: .venv/.test services
 
 bench-encode: .venv/.test
 	$(BIN)/python -m tests.bench.bench_encode
+
+bench-results: .venv/.test services
+	$(BIN)/python -m tests.bench.bench_results
 
 simulate: .venv/.test
 	$(BIN)/python -m tests.bench.simulate_fleet

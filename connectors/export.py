@@ -1,106 +1,207 @@
-"""Embeddings out of a PACS: find a result by its series, or by its slide's, and read it back whole."""
+"""Embeddings out of an archive or out of files: found, read back whole and verified, and written as tables again."""
 
-import json
-from io import BytesIO
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pydicom
-import pydicom.errors
-from ez_wsi_dicomweb.ml_toolkit import dicom_path
+from pydicom.dataset import Dataset
 
-from connectors.dicom.attributes import value, values_of
-from connectors.dicom.metadata import SOP_CLASS, SOP_INSTANCE
-from connectors.dicom.readback import StoredEmbeddings, read_annotations
-from connectors.dicomweb import DicomWeb
+from connectors.dicom.attributes import text
+from connectors.dicom.derived import ANNOTATIONS
+from connectors.dicom.metadata import SOP_INSTANCE
+from connectors.dicom.part10 import guarded
+from connectors.dicom.readback import read_objects
+from connectors.dicom.readback_map import PARAMETRIC_MAP
+from connectors.dicom.remembered import header_of, memory_of
+from connectors.dicom.slide_levels import FindSlide
+from connectors.dicom.stored import Origin, StoredEmbeddings
 from connectors.endpoints import Endpoints
-from connectors.http import json_of
-from connectors.tables.parquet import encode, to_table
-from models.domain.embedding import Embeddings
-from models.domain.errors import RequestError, ResponseInvalid, ResultCorrupt, ResultNotFound
-from models.domain.slide import SlideRef
+from connectors.protocols import Result
+from connectors.stored_files import FileShelf, content_of
+from connectors.stored_series import ArchiveShelf
+from connectors.stored_table import SUFFIXES, read_table
+from connectors.tables import numpy_file, parquet
+from connectors.tables.protocol import Table, TableContent, TableFolder
+from models.domain.embedding import Provenance, ResultKey
+from models.domain.errors import RequestError, ResultNotFound
+from models.domain.slide import safe_name
 
-_ANNOTATIONS = "1.2.840.10008.5.1.4.1.1.91.1"
-_SERIES, _REFERENCED_SERIES = "0020000E", "00081115"
+Told = Callable[[int], None]
+
+_CLASSES: Mapping[str, tuple[str, ...]] = {
+    "": (ANNOTATIONS.sop_class_uid, PARAMETRIC_MAP),
+    "annotations": (ANNOTATIONS.sop_class_uid,),
+    "map": (PARAMETRIC_MAP,),
+}
 
 
-def read_series(ref: SlideRef, endpoints: Endpoints) -> StoredEmbeddings:
-    """Read embeddings from a series of annotations, or from the one that refers to a slide's series.
+_LAYOUTS: Mapping[str, Table] = {".npz": numpy_file.TABLE, ".parquet": parquet.TABLE}
 
-    Always by whole instance: servers cut long values out of ``/metadata``.
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to read where there is more than one thing.
+
+    Parameters
+    ----------
+    group : str
+        Number or label of an annotation group; "": the only one with measurements.
+    kind : str
+        ``annotations`` or ``map``; "": annotations if there are any.
+
+    Raises
+    ------
+    RequestError
+        There is no such kind.
+    """
+
+    group: str = ""
+    kind: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in _CLASSES:
+            raise RequestError("What is read is annotations or map: give one of them as the kind, or neither.")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Embeddings read back, with the header of their slide.
+
+    Parameters
+    ----------
+    stored : StoredEmbeddings
+    header : DICOM JSON of the image that the patches were cut from, or None
+        As the archive has it; from files, as far as the result took it over.
+    """
+
+    stored: StoredEmbeddings
+    header: Mapping[str, Any] | None = None
+
+    def result(self) -> Result:
+        """Return the result anew, as a sink takes it; its objects get the UIDs that they have."""
+        provenance = self.stored.provenance
+        key = ResultKey(provenance.result_key)
+        slide, step_px = self.stored.slide, _step_px(provenance)
+        name = safe_name(f"{slide or 'slide'}.{provenance.encoder or 'embeddings'}.{key.sha256[:8]}")
+        return Result(key, name, self.stored.embeddings, provenance, self.header, step_px=step_px, slide=slide)
+
+
+def read_stored(
+    sources: Sequence[str], endpoints: Endpoints, choice: Choice | None = None, told: Told | None = None
+) -> Iterator[Found]:
+    """Yield the embeddings of each result in some places.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        Series of results, or of slides that results refer to (DICOMweb URL, ``ENDPOINT/STUDY_UID/SERIES_UID``); DICOM
+        files and folders of them, which are taken together; ``.parquet`` and ``.npz`` tables of Slidewire's.
+    endpoints : Endpoints
+    choice : Choice or None
+    told : callable or None
+        Told of each object or table that was read.
 
     Raises
     ------
     ResultNotFound
-        There are none, or several to choose from.
+        A place holds none, or several to choose from.
     ResultCorrupt
         A number is missing, or the digest is not the recorded one.
     """
+    choice, told = choice or Choice(), told or _silent
+    local = [path for source in sources if (path := _local(source)) is not None]
+    tables = [path for path in local if path.suffix in SUFFIXES]
+    for path in tables:
+        yield Found(read_table(content_of(path), path))
+        told(1)
+    if files := [path for path in local if path not in tables]:
+        yield from _of_files(files, choice, told)
+    for source in sources:
+        if _local(source) is None:
+            yield _of_archive(source, endpoints, choice, told)
+
+
+def _silent(objects: int) -> None:
+    del objects
+
+
+def _local(source: str) -> Path | None:
+    if "://" in source:
+        return None
+    path = Path(source).expanduser()
+    return path if path.exists() else None
+
+
+def _of_files(paths: Sequence[Path], choice: Choice, told: Told) -> Iterator[Found]:
+    shelf = FileShelf(paths)
+    series = shelf.series(_CLASSES[choice.kind])
+    if not series:
+        raise ResultNotFound("There are no annotations and no maps among the files.")
+    for files in series:
+        yield _read(shelf.instances(files), choice, shelf.headers, told)
+
+
+def _of_archive(source: str, endpoints: Endpoints, choice: Choice, told: Told) -> Found:
+    ref = endpoints.locate(source)
     if ref.kind != "dicomweb":
-        raise RequestError("Give the series in a PACS: its DICOMweb URL, or ENDPOINT/STUDY_UID/SERIES_UID.")
-    endpoint = endpoints.of_ref(ref)
-    web = DicomWeb(endpoint)
-    try:
-        path = dicom_path.FromString(f"{endpoint.url.rstrip('/')}/studies/{ref.study_uid}/series/{ref.series_uid}")
-        found = [item for item in web.metadata(path) if value(item, SOP_CLASS) == _ANNOTATIONS]
-        if not found:
-            path = _series_about(web, path)
-            found = [item for item in web.metadata(path) if value(item, SOP_CLASS) == _ANNOTATIONS]
-        if len(found) != 1:
-            raise ResultNotFound(f"The series holds {len(found)} annotation objects, not one.")
-        content = web.instance(f"{path.complete_url}/instances/{value(found[0], SOP_INSTANCE)}")
-    finally:
-        web.session.close()
-    try:
-        dataset = pydicom.dcmread(BytesIO(content))
-    except (pydicom.errors.InvalidDicomError, ValueError, KeyError, AttributeError) as exc:
-        raise ResultCorrupt("What the server gives as annotations is no DICOM object.") from exc
-    return read_annotations(dataset)
-
-
-def _series_about(web: DicomWeb, slide: dicom_path.Path) -> dicom_path.Path:
-    study = slide.GetStudyPath()
-    answer = web.session.fetch(f"{study.complete_url}/series?Modality=ANN", "application/dicom+json")
-    label = web.session.endpoint.label
-    listed = json_of(answer, label, json.loads) if answer.body else []
-    if not isinstance(listed, list):
-        raise ResponseInvalid(f"The {label} answered a search with JSON that is no list.")
-    about = []
-    for item in listed:
-        uid = str(value(item, _SERIES))
-        path = dicom_path.FromPath(study, series_uid=uid)
-        referred = [reference for entry in web.metadata(path) for reference in values_of(entry, _REFERENCED_SERIES)]
-        if any(value(reference, _SERIES) == slide.series_uid for reference in referred):
-            about.append(path)
-    if not about:
-        raise ResultNotFound("No annotations in the study refer to that series: embed the slide with --write-back.")
-    if len(about) > 1:
-        raise ResultNotFound(
-            f"{len(about)} series of annotations refer to that slide: give the one you want (slidewire jobs show JOB)."
+        raise RequestError(
+            "Give a series in a PACS (its DICOMweb URL, or ENDPOINT/STUDY_UID/SERIES_UID), or files on this machine."
         )
-    return about[0]
+    shelf = ArchiveShelf(endpoints.of_ref(ref), ref.study_uid)
+    try:
+        urls = shelf.find(ref.series_uid, _CLASSES[choice.kind])
+        return _read(shelf.instances(urls), choice, shelf.headers, told)
+    finally:
+        shelf.close()
 
 
-def to_file(stored: StoredEmbeddings, suffix: str) -> bytes:
-    """Return what was read as a ``.parquet`` or ``.npz`` file (`embeddings`, `x`, `y`).
+def _read(datasets: Iterable[Dataset], choice: Choice, find_slide: FindSlide, told: Told) -> Found:
+    memories: list[Dataset] = []
+
+    def watched() -> Iterator[Dataset]:
+        for dataset in datasets:
+            if not memories:
+                memories.append(_memory(dataset))
+            yield dataset
+            told(1)
+
+    stored = read_objects(watched(), choice.group, find_slide)
+    with guarded("The stored object is damaged: an attribute is malformed"):
+        remembered = header_of(memories[0], stored.origin)
+    return Found(stored, _header(stored.origin, find_slide) or remembered)
+
+
+def _memory(dataset: Dataset) -> Dataset:
+    with guarded("The stored object is damaged: an attribute is malformed"):
+        return memory_of(dataset)
+
+
+def _header(origin: Origin, find_slide: FindSlide) -> Mapping[str, Any] | None:
+    items = find_slide(origin.image_series_uid)
+    return next((item for item in items if origin.image_uid and text(item, SOP_INSTANCE) == origin.image_uid), None)
+
+
+def _step_px(provenance: Provenance) -> tuple[float, float] | None:
+    """Return what `Plan.step_px` was; None if the spacing is unknown."""
+    ours, finest, scale = provenance.spacing_um, provenance.level_0_spacing_um, provenance.level_scale
+    if not (ours and finest and provenance.stride_px):
+        return None
+    return provenance.stride_px * ours[0] / (finest[0] * scale[0]), provenance.stride_px * ours[1] / (
+        finest[1] * scale[1]
+    )
+
+
+def to_file(result: Result, suffix: str) -> bytes:
+    """Return a result as the one file of the layout that goes by a suffix: ``.parquet`` or ``.npz``.
 
     Raises
     ------
     RequestError
         Another suffix.
-    ResultCorrupt
-        Where the patches lie in level 0 is not recorded.
     """
-    px, um = stored.positions()
-    if px is None:
-        raise ResultCorrupt("The annotations do not say how their coordinates relate to the slide's finest level.")
-    if suffix == ".npz":
-        buffer = BytesIO()
-        x, y = np.rint(px).astype(np.int64).T
-        np.savez(buffer, embeddings=stored.matrix, x=x, y=y)
-        return buffer.getvalue()
-    if suffix == ".parquet":
-        level = int(stored.provenance.get("level", 0))
-        table: pa.Table = to_table(Embeddings(stored.matrix, stored.boxes, px, um), stored.provenance, level)
-        return encode(table)
-    raise RequestError("Export writes .parquet or .npz: name the file accordingly.")
+    layout = _LAYOUTS.get(suffix)
+    if layout is None:
+        raise RequestError("Export writes .parquet or .npz, or into a folder: name the file accordingly.")
+    made = layout.write(TableContent(result.name, result.embeddings, result.provenance, result.slide))
+    return b"".join(file.content for file in made if not isinstance(file, TableFolder))

@@ -21,6 +21,7 @@ from connectors.credentials import factory_of
 from connectors.endpoints import Endpoint, lies_under
 from connectors.oidc import OidcCredentials
 from connectors.protocols import Traffic
+from connectors.upload import Upload
 from models.domain.errors import (
     AccessDenied,
     CredentialsMissing,
@@ -38,6 +39,7 @@ from models.domain.errors import (
 T = TypeVar("T")
 
 _ATTEMPTS = 4
+_POSTED_ANSWER_BYTES = 16 << 20
 _BUSY = {408, 425, 429, 503}
 WAITED_IN_PLACE_S = 30.0
 """The longest Retry-After that is waited for here; longer waits belong to the ledger."""
@@ -222,7 +224,7 @@ class HttpSession(requests.Session):
             return False
         credentials.discard(request.headers)
         body: object = request.body
-        if body is not None and not isinstance(body, bytes | str):
+        if body is not None and not isinstance(body, bytes | str | Upload):
             return False  # it is sent, and cannot be sent again; the next request fetches a token
         credentials.apply(request.headers)
         return True
@@ -241,8 +243,12 @@ class HttpSession(requests.Session):
         self.endpoint.gate.report(said[0] if said else None)
 
     @contextmanager
-    def opened(self, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Iterator[requests.Response]:
+    def opened(
+        self, url: str, headers: Mapping[str, str], body: bytes | Upload | None = None
+    ) -> Iterator[requests.Response]:
         """GET, or POST a body, for the length of a block, which reads the answer and raises what is wrong with it.
+
+        Who is sent an object may take all the time there is before the first byte of the answer: it is stored first.
 
         Raises
         ------
@@ -252,11 +258,12 @@ class HttpSession(requests.Session):
         label, method = self.endpoint.label, "GET" if body is None else "POST"
         if not self._slots.acquire(timeout=self._limits.pool_s):
             raise EndpointUnreachable(f"No connection to the {label} came free within {self._limits.pool_s:g} s.")
+        limits = (self._limits.connect_s, self._limits.total_s) if isinstance(body, Upload) else None
         try:
             with (
                 self._reported(),
                 translated(label),
-                self.request(method, url, headers=headers, data=body, stream=True) as response,
+                self.request(method, url, headers=headers, data=body, timeout=limits, stream=True) as response,
             ):
                 yield response
         finally:
@@ -297,9 +304,19 @@ class HttpSession(requests.Session):
 
     def fetch_once(self, url: str, accept: str, also: frozenset[int], most_bytes: int = MAX_BODY_BYTES) -> Answer:
         """GET a resource whole, as `fetch`, without retrying."""
-        label = self.endpoint.label
         headers = {"Accept": accept, "Accept-Encoding": "gzip" if "json" in accept else "identity"}
-        with self.opened(url, headers) as response:
+        return self._answer(url, headers, also, most_bytes)
+
+    def post_once(self, url: str, upload: Upload, accept: str, also: frozenset[int]) -> Answer:
+        """POST a body that is sent by pieces, without retrying; else as `fetch`."""
+        headers = {"Accept": accept, "Accept-Encoding": "gzip", "Content-Type": upload.content_type}
+        return self._answer(url, headers, also, _POSTED_ANSWER_BYTES, upload)
+
+    def _answer(
+        self, url: str, headers: Mapping[str, str], also: frozenset[int], most_bytes: int, upload: Upload | None = None
+    ) -> Answer:
+        label = self.endpoint.label
+        with self.opened(url, headers, upload) as response:
             if not 200 <= response.status_code < 300 and response.status_code not in also:
                 raise error_of(response.status_code, label, response.headers.get("Retry-After"))
             try:

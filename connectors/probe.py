@@ -264,7 +264,8 @@ class Probe:
             sink.store(next(build_objects(_made_up(item))))
         except StoreRefused as exc:
             self._notes.learn(stores_annotations="no")
-            self._notes.add("storing annotations (STOW)", exc.message, "use --out instead of --write-back", "bad")
+            means = "use --out, with --write-back and --annotations if-accepted for the report alone, or without"
+            self._notes.add("storing annotations (STOW)", exc.message, means, "bad")
         except EndpointBusy as exc:
             self._notes.add("storing annotations (STOW)", exc.message, "try again later", "note")
         else:

@@ -96,8 +96,12 @@ class Result:
         PNG, if one was asked for.
     tissue : bool array, shape (any, any), or None
         Mask over the whole slide, if a map was asked for and tissue was looked for.
+    slide : str
+        File-name-safe name of the slide alone: a series UID in a PACS, else the file's; "" if unknown.
     written : tuple of Output
         What has been written of the result already; the report names its tables.
+    step_px : (float, float) or None
+        Pixels of the level that was read from a patch of the grid to the next (x, y); None if unknown.
     """
 
     key: ResultKey
@@ -107,7 +111,9 @@ class Result:
     header: Mapping[str, Any] | None
     picture: bytes | None = None
     tissue: NDArray[np.bool_] | None = None
+    slide: str = ""
     written: tuple[Output, ...] = ()
+    step_px: tuple[float, float] | None = None
 
 
 class Sink(Protocol):

@@ -8,6 +8,7 @@ settings.register_profile("slidewire", deadline=None)
 settings.load_profile("slidewire")
 
 pytest_plugins = [
+    "tests.services.browser",
     "tests.services.http",
     "tests.services.hub",
     "tests.services.slides",

@@ -9,11 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from connectors.dataset.patches import open_dataset
     from models.domain.request import EmbedRequest, OutputSpec, PatchSpec
     from worker.embedding import EmbedResult, embed, submit
+    from worker.reading import read_embeddings
     from worker.settings import Settings, load_settings
 
-__all__ = ["EmbedRequest", "EmbedResult", "OutputSpec", "PatchSpec", "Settings", "embed", "load_settings", "submit"]
+__all__ = [
+    "EmbedRequest",
+    "EmbedResult",
+    "OutputSpec",
+    "PatchSpec",
+    "Settings",
+    "embed",
+    "load_settings",
+    "open_dataset",
+    "read_embeddings",
+    "submit",
+]
 
 _HOMES = {
     "EmbedRequest": "models.domain.request",
@@ -24,6 +37,8 @@ _HOMES = {
     "submit": "worker.embedding",
     "Settings": "worker.settings",
     "load_settings": "worker.settings",
+    "open_dataset": "connectors.dataset.patches",
+    "read_embeddings": "worker.reading",
 }
 
 

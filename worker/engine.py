@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from traceback import extract_tb
 from typing import NoReturn
 
-import numpy as np
 import structlog
 
 from connectors.protocols import Result, Source
 from connectors.registry import open_source
-from models.domain.embedding import Embeddings, Provenance, ResultKey
+from models.domain.embedding import Embeddings, Provenance
 from models.domain.errors import (
     DeviceLost,
     Interrupted,
@@ -29,6 +28,7 @@ from models.domain.request import EmbedRequest
 from worker.heartbeat import Pulse, end_process
 from worker.killpoint import reach
 from worker.ledger import JobRecord, Lane, Lease
+from worker.outcome import result_of
 from worker.pipeline import Cancellation, Limits, Part, embed_part
 from worker.report.picture import draw_picture
 from worker.stages.collect import assemble, collect_batches
@@ -265,34 +265,18 @@ class Engine:
         self.close()
 
     def _result(self, job: _Job, source: Source, embeddings: Embeddings) -> Result:
-        provenance = _with_fallbacks(_with_holes(job.provenance, embeddings), embeddings)
-        key = ResultKey(provenance.result_key)
-        name = f"{job.plan.slide.name}.{job.request.encoder}.{key.sha256[:8]}"
-        result = Result(key, name, embeddings, provenance, source.header(job.plan.grid.level))
-        if not job.request.output.picture:
+        header = source.header(job.plan.grid.level)
+        result = result_of(job.request.encoder, job.plan, job.provenance, embeddings, header)
+        output = job.request.output
+        if not (output.picture or output.maps):
             return result
-        share = min(1.0, job.provenance.stride_px / job.provenance.patch_px)
         thumbnail, tissue = look_again(source, job.request.patches, job.plan.notes)
-        return replace(result, picture=draw_picture(thumbnail, job.plan, embeddings, share, tissue))
-
-
-def _with_holes(provenance: Provenance, embeddings: Embeddings) -> Provenance:
-    """Name a result with holes after them, too: with other holes, or none, it is another result."""
-    holes = np.flatnonzero(embeddings.holes)
-    if not len(holes):
-        return provenance
-    key = ResultKey.of({"result": provenance.result_key, "holes": holes.tolist()})
-    note = f"{len(holes)} of {len(embeddings)} patches are holes: their frames could not be had or decoded"
-    return replace(provenance, result_key=key.sha256, notes=(*provenance.notes, note))
-
-
-def _with_fallbacks(provenance: Provenance, embeddings: Embeddings) -> Provenance:
-    """Say how many patches the encoder's pre-processing could not be applied to."""
-    marks = embeddings.fallbacks
-    if marks is None or not marks.any():
-        return provenance
-    note = f"{int(marks.sum())} of {len(embeddings)} patches fell back: they were embedded without stain normalisation"
-    return replace(provenance, notes=(*provenance.notes, note))
+        if output.maps:
+            result = replace(result, tissue=tissue)
+        if output.picture:
+            share = min(1.0, job.provenance.stride_px / job.provenance.patch_px)
+            result = replace(result, picture=draw_picture(thumbnail, job.plan, embeddings, share, tissue))
+        return result
 
 
 def missing_parts(lease: Lease, batch_size: int, safe: set[int]) -> Iterator[Part]:

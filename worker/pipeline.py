@@ -186,7 +186,7 @@ def embed_part(
         limits.decoders,
         buffers=limits.batches_ahead + _SPARE_BATCHES,
         holes=holes,
-        color=_color(source, plan),
+        color=color_of(source, plan),
         fetch_again=partial(fetch_frame, source, level),
     )
     groups = fetch_groups(source, level, grid, Fetching(pace, limits.connections, holes))
@@ -217,7 +217,14 @@ def memory_bound(plan: Plan, limits: Limits) -> int:
     return decoded + encoded + batches
 
 
-def _color(source: Source, plan: Plan) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+def color_of(source: Source, plan: Plan) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """Return what brings decoded pixels, uint8 (H, W, 3), to the colour space of a plan.
+
+    Raises
+    ------
+    SourceError
+        The slide's profile is not the one that was there when it was planned.
+    """
     if plan.color_profile == "none":
         return _unchanged
     profile = source.icc_profile(plan.grid.level) or b""

@@ -219,6 +219,8 @@ class Settings(BaseSettings):
     """Token of the account that agreed to the terms of gated models."""
     encoders: dict[str, EncoderSettings] = Field(default_factory=dict)
     """Encoders of your own by name: an ONNX file, or a server."""
+    deidentify_key: str = Field("", repr=False)
+    """Reference to the secret that `slidewire export --deidentify` makes pseudonyms with: env:NAME or file:PATH."""
     decoders: int = Field(default_factory=lambda: max(1, os.cpu_count() or 1), ge=1)
     """Threads that decode frames."""
 

@@ -11,6 +11,7 @@ import numpy as np
 from connectors.endpoints import Endpoints
 from connectors.protocols import Source, Traffic
 from connectors.registry import open_source
+from connectors.tables.registry import check_tables
 from models.domain.embedding import Provenance, ResultKey
 from models.domain.errors import ColorUnavailable, RequestError
 from models.domain.plan import Plan
@@ -124,7 +125,7 @@ def prepare(request: EmbedRequest, endpoints: Endpoints, ways: Ways) -> Prepared
 
     Raises
     ------
-    RequestError, SourceError, EndpointError
+    RequestError, SourceError, EndpointError, ResultError
         The request cannot be done; nothing has been written anywhere.
     """
     request, digest = settled(request, ways)
@@ -146,6 +147,7 @@ def prepare(request: EmbedRequest, endpoints: Endpoints, ways: Ways) -> Prepared
     suited = check_patches(registry.find(request.encoder).spec, plan.grid, request.options)
     key = ResultKey.of(_identity(request, plan, digest))
     provenance = _provenance(request, plan, (key.sha256, digest, (*request.notes, *suited)))
+    check_tables(request.output.tables, provenance)
     return Prepared(request, ref, plan, key, provenance, traffic)
 
 
@@ -243,7 +245,6 @@ def _provenance(request: EmbedRequest, plan: Plan, known: tuple[str, str, tuple[
         grid_patches=plan.grid_patches,
         notes=(*plan.notes, *notes),
         encoder_options=request.options,
-        slide=plan.slide.name,
         slide_px=(plan.slide.levels[0].width_px, plan.slide.levels[0].height_px),
         recipe=_recipe(request, plan, weights_sha256),
     )

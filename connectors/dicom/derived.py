@@ -4,7 +4,6 @@ Nothing here looks at a clock or draws a random number, so the same result is th
 """
 
 import re
-from datetime import datetime
 from io import BytesIO
 from typing import Final, NamedTuple
 
@@ -14,7 +13,14 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from connectors.dicom.concepts import ACQUISITION_EQUIPMENT, PROCESSING_EQUIPMENT, code_item, scheme_item
 from connectors.dicom.header import TYPE_2, dataset_of
-from connectors.dicom.inherited import FROM_EQUIPMENT, FROM_PATIENT_AND_STUDY, FROM_SPECIMEN
+from connectors.dicom.inherited import (
+    FROM_EQUIPMENT,
+    FROM_PATIENT_AND_STUDY,
+    FROM_SPECIMEN,
+    TRIAL_STUDY,
+    TRIAL_SUBJECT,
+)
+from connectors.dicom.text_values import is_date, is_time
 from connectors.protocols import Result
 from models.domain.embedding import Provenance
 from models.domain.errors import SourceError
@@ -25,7 +31,6 @@ PRODUCT = "Slidewire"
 IMPLEMENTATION_UID = "2.25.41630122101340741367768511766760109097"
 DEVICE_UID = "2.25.224795251696261144668776546860988693464"
 
-_TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")  # PS3.5 6.2, TM
 _LONG_AGO = ("19000101", "000000")
 
 
@@ -41,6 +46,7 @@ class Kind(NamedTuple):
 
 ANNOTATIONS: Final = Kind("annotations", "1.2.840.10008.5.1.4.1.1.91.1", "ANN", 901, "Embeddings")
 REPORT: Final = Kind("report", "1.2.840.10008.5.1.4.1.1.88.34", "SR", 902, "Embeddings: how they were made")
+MAP: Final = Kind("map", "1.2.840.10008.5.1.4.1.1.30", "OT", 903, "Maps of embeddings")
 
 
 def source_of(result: Result) -> Dataset:
@@ -58,19 +64,23 @@ def source_of(result: Result) -> Dataset:
     return dataset_of(result.header)
 
 
-def begin(result: Result, source: Dataset, kind: Kind) -> Dataset:
-    """Return a new object with its patient, study, series, equipment and SOP common modules (PS3.3 C.7, C.12)."""
+def begin(result: Result, source: Dataset, kind: Kind, number: int = 1) -> Dataset:
+    """Return a new object with its patient, study, series, equipment and SOP common modules (PS3.3 C.7, C.12).
+
+    `number` is its Instance Number; objects of a kind are in one series.
+    """
     date, time = moment_of(source)
     dataset = Dataset()
     inherit(dataset, source, FROM_PATIENT_AND_STUDY)
+    _complete_trial(dataset)
     dataset.SpecificCharacterSet = "ISO_IR 192"  # JSON is UTF-8, and so are the copies of its strings
     dataset.SOPClassUID = kind.sop_class_uid
-    dataset.SOPInstanceUID = result.key.uid(kind.part)
+    dataset.SOPInstanceUID = result.key.uid(kind.part if number == 1 else f"{kind.part}/{number}")
     dataset.SeriesInstanceUID = result.key.uid(f"{kind.part}/series")
     dataset.Modality = kind.modality
     dataset.SeriesNumber = kind.series_number
     dataset.SeriesDescription = line(f"{kind.series_description} ({result.provenance.encoder})")
-    dataset.InstanceNumber = 1
+    dataset.InstanceNumber = number
     for event in ("InstanceCreation", "Series", "Content"):
         setattr(dataset, f"{event}Date", date)
         setattr(dataset, f"{event}Time", time)
@@ -88,12 +98,30 @@ def inherit(dataset: Dataset, source: Dataset, keywords: tuple[str, ...]) -> Non
             dataset.add(source[keyword])
 
 
+def _complete_trial(dataset: Dataset) -> None:
+    """Add what the Clinical Trial modules ask for (type 2); without sponsor, protocol or subject (type 1), no trial."""
+    subject = any(dataset.get(f"ClinicalTrialSubject{which}") for which in ("ID", "ReadingID"))
+    if not (subject and dataset.get("ClinicalTrialSponsorName") and dataset.get("ClinicalTrialProtocolID")):
+        for keyword in (*TRIAL_SUBJECT, *TRIAL_STUDY):
+            dataset.pop(keyword, None)
+        return
+    type_2 = ["ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName"]
+    if any(keyword in dataset for keyword in TRIAL_STUDY):
+        type_2.append("ClinicalTrialTimePointID")
+    for keyword in type_2:
+        if keyword not in dataset:
+            setattr(dataset, keyword, "")
+
+
 def inherit_specimen(dataset: Dataset, source: Dataset) -> None:
     """Copy the Specimen module (PS3.3 C.7.6.22) if the slide has it, with the type 2 attributes it forgot.
 
-    Without a specimen the General Series module asks for Laterality (2C, PS3.3 C.7.3.1): it is unknown.
+    Without it (and it is left out if a specimen lacks its identifiers, type 1) the General Series module asks for
+    Laterality (2C, PS3.3 C.7.3.1): it is unknown.
     """
-    if not source.get("ContainerIdentifier") or not source.get("SpecimenDescriptionSequence"):
+    specimens = source.get("SpecimenDescriptionSequence") or []
+    known = all(specimen.get("SpecimenIdentifier") and specimen.get("SpecimenUID") for specimen in specimens)
+    if not source.get("ContainerIdentifier") or not specimens or not known:
         dataset.Laterality = ""
         return
     inherit(dataset, source, FROM_SPECIMEN)
@@ -126,14 +154,14 @@ def moment_of(source: Dataset) -> tuple[str, str]:
         (source.get("StudyDate", ""), source.get("StudyTime", "")),
     )
     for date, time in candidates:
-        if _is_date(str(date)):
-            return str(date), str(time) if _TIME.fullmatch(str(time)) else "000000"
+        if is_date(str(date)):
+            return str(date), str(time) if is_time(str(time)) else "000000"
     return _LONG_AGO
 
 
 def line(text: str, longest: int = 64) -> str:
-    """Return `text` as one value of VR LO (PS3.5 6.2): no backslash, no control characters, cut to size."""
-    return re.sub(r"[\\\x00-\x1f\x7f]+", " ", text)[:longest].strip()
+    """Return `text` as one value of VR LO (PS3.5 6.2): no backslash, control or lone surrogate, cut to size."""
+    return re.sub(r"[\\\x00-\x1f\x7f\ud800-\udfff]+", " ", text)[:longest].strip()
 
 
 def to_bytes(dataset: Dataset) -> bytes:
@@ -142,16 +170,6 @@ def to_bytes(dataset: Dataset) -> bytes:
     buffer = BytesIO()
     dcmwrite(buffer, dataset, enforce_file_format=True)
     return buffer.getvalue()
-
-
-def _is_date(text: str) -> bool:
-    if not re.fullmatch(r"[0-9]{8}", text):
-        return False
-    try:
-        datetime.strptime(text, "%Y%m%d")  # noqa: DTZ007 - only whether there is such a day
-    except ValueError:
-        return False
-    return True
 
 
 def _equip(dataset: Dataset, provenance: Provenance) -> None:

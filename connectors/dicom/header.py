@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pydicom.config import IGNORE
-from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VM, dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import format_number_as_ds
 
+from connectors.dicom.text_values import SEVERAL, fit, is_offset
 from models.domain.errors import SourceError
 
-_UID = re.compile(r"[0-9.]{1,64}")
-_UNWRITABLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]")  # PS3.5 6.1.3; lone surrogates
+_UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*", re.ASCII)  # leading zeros are wrong, and a UID all the same
 _DECIMAL = re.compile(r"[0-9+\-.eE]{1,16}")
 _DEEPEST = 12  # sequences in sequences; real slides need 5
 
@@ -36,7 +36,19 @@ TYPE_2 = (
     "StudyID",
     "AccessionNumber",
 )
-_SEXES = ("M", "F", "O", "")  # PS3.3 C.7.1.1
+_ENUMERATED = {  # PS3.3 C.7.1.1, C.7.2.2, C.12.1
+    "PatientSex": ("M", "F", "O"),
+    "PatientIdentityRemoved": ("YES", "NO"),
+    "QualityControlSubject": ("YES", "NO"),
+    "PatientSexNeutered": ("ALTERED", "UNALTERED"),
+    "SmokingStatus": ("YES", "NO", "UNKNOWN"),
+    "LongitudinalTemporalInformationModified": ("UNMODIFIED", "MODIFIED", "REMOVED"),
+}
+_CODE_VALUES = ("CodeValue", "LongCodeValue", "URNCodeValue")
+_CODE = {*_CODE_VALUES, "CodingSchemeDesignator", "CodeMeaning"}
+_REFERENCE = {"ReferencedSOPClassUID", "ReferencedSOPInstanceUID"}
+# By these archives file a study: an object that had another, or none, would lie apart from its slide.
+_FILED_BY = ("PatientID",)
 
 _LONG = ("UC", "UR", "UT", "SQ")  # 32-bit length in Explicit VR (PS3.5 7.1.2); all others end at 65534 bytes
 _INTEGERS = {
@@ -55,8 +67,9 @@ def dataset_of(header: Mapping[str, Any]) -> Dataset:
     """Return the header as a pydicom data set that can be copied from and written.
 
     Left out: pixels and other binary values, bulk data that is only a URI, private and unknown attributes,
-    values that their value representation does not allow to be written. Attributes that every result needs
-    and that may be empty (type 2) are there, if only empty.
+    values that their value representation does not allow, codes and references that are not whole. Attributes that
+    every result needs and that may be empty (type 2) are there, if only empty. A Patient ID that is too long is
+    copied as it is.
 
     Parameters
     ----------
@@ -74,11 +87,18 @@ def dataset_of(header: Mapping[str, Any]) -> Dataset:
                 f"The metadata of the slide have no usable {keyword}: no DICOM object can refer to the slide. "
                 "Write the result to a folder, or repair the slide."
             )
+    for keyword, terms in _ENUMERATED.items():
+        if keyword in dataset and dataset[keyword].value not in terms:
+            del dataset[keyword]
+    if not is_offset(str(dataset.get("TimezoneOffsetFromUTC", ""))):
+        dataset.pop("TimezoneOffsetFromUTC", None)
+    if dataset.get("PatientIdentityRemoved") == "YES" and not (
+        dataset.get("DeidentificationMethod") or dataset.get("DeidentificationMethodCodeSequence")
+    ):
+        _put(dataset, "DeidentificationMethod", "Not said by the slide")  # type 1C
     for keyword in TYPE_2:
         if keyword not in dataset:
             _put(dataset, keyword, "")
-    if dataset.PatientSex not in _SEXES:
-        _put(dataset, "PatientSex", "")
     return dataset
 
 
@@ -112,16 +132,44 @@ def _element(key: str, attribute: Mapping[str, Any], depth: int) -> DataElement 
         return None
     vr = dictionary_VR(tag)
     values = attribute.get("Value", [])
-    if not isinstance(values, list) or (len(values) > 1 and vr != "SQ" and dictionary_VM(tag) == "1"):
+    if not isinstance(values, list):
         return None
-    if vr == "SQ":
-        items = [_dataset(item, depth + 1) for item in values if isinstance(item, Mapping)]
-        return DataElement(tag, vr, items)
-    converted = [_CONVERTERS[vr](value) for value in values]
+    return _sequence(tag, values, depth) if vr == "SQ" else _plain(tag, vr, values)
+
+
+def _sequence(tag: int, values: list[Any], depth: int) -> DataElement | None:
+    items = [_dataset(item, depth + 1) for item in values if isinstance(item, Mapping)]
+    whole = [item for item in items if _is_whole(item)]
+    return DataElement(tag, "SQ", whole) if whole or not values else None
+
+
+def _plain(tag: int, vr: str, values: list[Any]) -> DataElement | None:
+    if vr in SEVERAL:
+        values = [part for value in values for part in (value.split("\\") if isinstance(value, str) else [value])]
+    if len(values) > 1 and dictionary_VM(tag) == "1":
+        return None
+    if keyword_for_tag(tag) in _FILED_BY:
+        converted = [fit(vr, _text(value), whole=False) for value in values]
+    else:
+        converted = [_CONVERTERS[vr](value) for value in values]
     if vr not in _LONG and sum(len(str(value).encode()) + 1 for value in converted) > 65534:
         return None
     value = converted if len(converted) > 1 else next(iter(converted), "")
     return DataElement(tag, vr, value, validation_mode=IGNORE)
+
+
+def _is_whole(item: Dataset) -> bool:
+    """Whether an item of a sequence says something; a code, a reference or a content item all that it must."""
+    keywords = set(item.dir())
+    if not keywords:
+        return False
+    if keywords & _CODE and not (item.get("CodeMeaning") and any(item.get(keyword) for keyword in _CODE_VALUES)):
+        return False
+    if ("CodeValue" in keywords or "LongCodeValue" in keywords) and not item.get("CodingSchemeDesignator"):
+        return False
+    if keywords & _REFERENCE and not keywords >= _REFERENCE:
+        return False
+    return "ValueType" not in keywords or bool(item.get("ConceptNameCodeSequence"))
 
 
 def _text(value: Any) -> str:
@@ -129,14 +177,18 @@ def _text(value: Any) -> str:
         return ""
     if not isinstance(value, str | int | float):
         raise TypeError("no text")
-    return _UNWRITABLE.sub("", str(value))
+    return str(value)
+
+
+def _fitting(vr: str) -> Callable[[Any], str]:
+    return lambda value: fit(vr, _text(value))
 
 
 def _name(value: Any) -> str:
     """Return a person's name in DICOM's notation from its JSON object (PS3.18 F.2.2)."""
     if not isinstance(value, Mapping):
-        return _text(value)
-    groups = [_text(value.get(group)) for group in ("Alphabetic", "Ideographic", "Phonetic")]
+        return fit("PN", _text(value))
+    groups = [fit("PN", _text(value.get(group))) for group in ("Alphabetic", "Ideographic", "Phonetic")]
     return "=".join(groups).rstrip("=")
 
 
@@ -182,7 +234,7 @@ def _decimal(value: Any) -> str:
 
 def _converters() -> Iterator[tuple[str, Callable[[Any], Any]]]:
     for vr in ("AE", "AS", "CS", "DA", "DT", "LO", "LT", "SH", "ST", "TM", "UC", "UR", "UT"):
-        yield vr, _text
+        yield vr, _fitting(vr)
     for vr in _INTEGERS:
         yield vr, _integer(vr)
     yield from (("PN", _name), ("UI", _uid), ("DS", _decimal), ("FL", _float32), ("FD", _real))

@@ -43,7 +43,7 @@ _PATIENT = (  # PS3.3 C.7.1.1
     "DeidentificationMethod",
     "DeidentificationMethodCodeSequence",
 )
-_CLINICAL_TRIAL = (  # PS3.3 C.7.1.3, C.7.2.3
+TRIAL_SUBJECT = (  # PS3.3 C.7.1.3
     "ClinicalTrialSponsorName",
     "ClinicalTrialProtocolID",
     "ClinicalTrialProtocolName",
@@ -58,6 +58,8 @@ _CLINICAL_TRIAL = (  # PS3.3 C.7.1.3, C.7.2.3
     "IssuerOfClinicalTrialSubjectReadingID",
     "ClinicalTrialProtocolEthicsCommitteeName",
     "ClinicalTrialProtocolEthicsCommitteeApprovalNumber",
+)
+TRIAL_STUDY = (  # PS3.3 C.7.2.3
     "ClinicalTrialTimePointID",
     "ClinicalTrialTimePointDescription",
     "LongitudinalTemporalOffsetFromEvent",
@@ -117,7 +119,7 @@ _PATIENT_STUDY = (  # PS3.3 C.7.2.2
 )
 _SOP_COMMON = ("TimezoneOffsetFromUTC", "LongitudinalTemporalInformationModified")  # PS3.3 C.12.1
 
-FROM_PATIENT_AND_STUDY = _PATIENT + _CLINICAL_TRIAL + _STUDY + _PATIENT_STUDY + _SOP_COMMON
+FROM_PATIENT_AND_STUDY = _PATIENT + TRIAL_SUBJECT + _STUDY + TRIAL_STUDY + _PATIENT_STUDY + _SOP_COMMON
 FROM_SPECIMEN = (  # PS3.3 C.7.6.22
     "ContainerIdentifier",
     "IssuerOfTheContainerIdentifierSequence",

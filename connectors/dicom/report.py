@@ -1,22 +1,30 @@
 """The report of a result: a Comprehensive 3D SR (PS3.3 A.35.13) that says what was made, how, and with which digest.
 
 The content is Measurement Report (PS3.16 TID 1500), its one measurement group a TID 1501 with a few private
-text items (the template is extensible). The digest is that of the values (`Embeddings.digest`), which the
-annotations and the table both reproduce; no digest of a file, which every writer makes differently.
+items (the template is extensible). A digest of a file is a text item that has what it was made from below it: the
+object (inferred from), or the name of the table (has properties). The digest of the values (`Embeddings.digest`) is
+there, too: objects and tables both reproduce it, whoever writes their files anew.
 """
 
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from connectors.dicom import concepts
 from connectors.dicom.derived import DEVICE_UID, MAKER, PRODUCT, REPORT, begin, line, reference, source_of
+from connectors.dicom.result_object import ResultObject
 from connectors.protocols import Result
-from models.domain.embedding import Provenance
+from models.domain.embedding import Output, Provenance
+
+_CONTENT: Final = {"annotations": concepts.EMBEDDINGS, "map": concepts.MAP}
+_NO_TABLE = {"annotations", "map", "report", "picture", "page"}
 
 
-def build_report(result: Result, annotations: Dataset | None) -> Dataset:
+def build_report(result: Result, objects: Sequence[ResultObject]) -> Dataset:
     """Return the report of a result.
 
     The specimen is named in the content (PS3.16 TID 1009), as SR objects have no Specimen and no Frame of
@@ -25,8 +33,9 @@ def build_report(result: Result, annotations: Dataset | None) -> Dataset:
     Parameters
     ----------
     result : Result
-    annotations : Dataset or None
-        The object of `build_annotations`; None if there is none, as with no patches.
+        Of its `written`, the tables are named: a file in a folder by its name alone, one in a bucket by its URI.
+    objects : sequence of ResultObject
+        The result's other objects, in their order; none, if there are no patches.
 
     Raises
     ------
@@ -39,27 +48,30 @@ def build_report(result: Result, annotations: Dataset | None) -> Dataset:
     dataset.VerificationFlag = "UNVERIFIED"
     dataset.PerformedProcedureCodeSequence = []
     dataset.ReferencedPerformedProcedureStepSequence = []
-    evidence = [source] if annotations is None else [source, annotations]
-    dataset.CurrentRequestedProcedureEvidenceSequence = [_evidence(evidence)]
-    for element in _content(result, source, annotations):
+    dataset.CurrentRequestedProcedureEvidenceSequence = [_evidence([source, *(made.dataset for made in objects)])]
+    for element in _content(result, source, objects):
         dataset.add(element)
     return dataset
 
 
 def _evidence(instances: list[Dataset]) -> Dataset:
-    """Return the study's item of the evidence (PS3.3 Table 10-11); each instance is alone in its series."""
+    """Return the study's item of the evidence, by series (PS3.3 Table 10-11, Hierarchical SOP Instance Reference)."""
     study = Dataset()
     study.StudyInstanceUID = instances[0].StudyInstanceUID
     study.ReferencedSeriesSequence = []
+    of_series: dict[str, Dataset] = {}
     for instance in instances:
-        series = Dataset()
-        series.SeriesInstanceUID = instance.SeriesInstanceUID
-        series.ReferencedSOPSequence = [reference(instance)]
-        study.ReferencedSeriesSequence.append(series)
+        uid = str(instance.SeriesInstanceUID)
+        if uid not in of_series:
+            series = of_series[uid] = Dataset()
+            series.SeriesInstanceUID = uid
+            series.ReferencedSOPSequence = []
+            study.ReferencedSeriesSequence.append(series)
+        of_series[uid].ReferencedSOPSequence.append(reference(instance))
     return study
 
 
-def _content(result: Result, source: Dataset, annotations: Dataset | None) -> Dataset:
+def _content(result: Result, source: Dataset, objects: Sequence[ResultObject]) -> Dataset:
     """Return the root container (PS3.16 TID 1500)."""
     from highdicom import sr
 
@@ -79,16 +91,50 @@ def _content(result: Result, source: Dataset, annotations: Dataset | None) -> Da
     contains = sr.RelationshipTypeValues.CONTAINS
     items = group[0].ContentSequence
     items.extend(sr.TextContentItem(name, text, contains) for name, text in _texts(result))
-    if annotations is not None:
-        uids = annotations.SOPClassUID, annotations.SOPInstanceUID
-        items.append(sr.CompositeContentItem(concepts.EMBEDDINGS, *uids, contains))
+    items.extend(_object_digest(made) for made in objects)
+    items.extend(_table_digest(output) for output in result.written if output.kind not in _NO_TABLE)
     report = sr.MeasurementReport(
         observation_context=_observation(source),
-        procedure_reported=concepts.LIGHT_MICROSCOPY,
+        procedure_reported=concepts.IMAGING_PROCEDURE,
         imaging_measurements=[group],
     )
     root: Dataset = report[0]
     return root
+
+
+def _object_digest(made: ResultObject) -> Dataset:
+    from highdicom import sr
+
+    uids = made.dataset.SOPClassUID, made.dataset.SOPInstanceUID
+    below = sr.CompositeContentItem(_CONTENT[made.kind], *uids, sr.RelationshipTypeValues.INFERRED_FROM)
+    return _digest(made.sha256, below)
+
+
+def _table_digest(output: Output) -> Dataset:
+    from highdicom import sr
+
+    name = line(_place(output.uri), 4096) or output.kind
+    return _digest(output.sha256, sr.TextContentItem(concepts.TABLE, name, sr.RelationshipTypeValues.HAS_PROPERTIES))
+
+
+def _digest(sha256: str, below: Dataset) -> Dataset:
+    """Return the digest of a file with what it is of below it; all relationships as PS3.3 Table A.35.13-2 allows."""
+    from highdicom import sr
+
+    item: Dataset = sr.TextContentItem(concepts.FILE_SHA256, sha256, sr.RelationshipTypeValues.CONTAINS)
+    item.ContentSequence = [below]
+    return item
+
+
+def _place(uri: str) -> str:
+    """Return the URI of a file in a bucket without user, query and fragment, or the name of one in a folder.
+
+    How the folders of a computer are called is nobody's business; in a bucket nothing is found by its name alone.
+    """
+    parts = urlsplit(uri)
+    if "://" not in uri or parts.scheme == "file":
+        return re.split(r"[/\\]", uri.rstrip("/"))[-1]
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _observation(source: Dataset) -> Any:
@@ -127,10 +173,11 @@ def _parameters(provenance: Provenance) -> list[tuple[str, Any]]:
 
 def _numbers(result: Result) -> list[tuple[Code, float, Code]]:
     """Return the measurements: concept, value, unit; what is unknown or was not asked for is left out."""
-    provenance = result.provenance
+    provenance, embeddings = result.provenance, result.embeddings.whole()
     x, y = provenance.spacing_um or (None, None)
+    marks = embeddings.fallbacks
     rows: list[tuple[Code, float | None, Code]] = [
-        (concepts.PATCHES, len(result.embeddings), concepts.NO_UNITS),
+        (concepts.PATCHES, len(embeddings), concepts.NO_UNITS),
         (concepts.GRID_PATCHES, provenance.grid_patches, concepts.NO_UNITS),
         (concepts.DIMENSION, provenance.dimension, concepts.NO_UNITS),
         (concepts.PATCH_SIDE, provenance.patch_px, concepts.PIXELS),
@@ -140,8 +187,15 @@ def _numbers(result: Result) -> list[tuple[Code, float, Code]]:
         (concepts.SPACING_Y, y, concepts.MICROMETRE),
         (concepts.SPACING_ASKED, provenance.requested_spacing_um, concepts.MICROMETRE),
         (concepts.TISSUE_SHARE, provenance.tissue_fraction, concepts.NO_UNITS),
+        (concepts.GRID_SHARE, _share(len(embeddings), provenance.grid_patches), concepts.NO_UNITS),
+        (concepts.HOLES, provenance.patches - len(embeddings), concepts.NO_UNITS),
+        (concepts.FALLBACKS, None if marks is None else int(marks.sum()), concepts.NO_UNITS),
     ]
     return [(name, value, unit) for name, value, unit in rows if value is not None]
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 def _texts(result: Result) -> list[tuple[Code, str]]:

@@ -55,6 +55,14 @@ def _by_measures(item: Mapping[str, Any]) -> Pair | None:
     return None
 
 
+def placing_spacing_mm(item: Mapping[str, Any]) -> Pair | None:
+    """Return the millimetres per pixel (x, y) by which pixels are placed on the glass; None if they are unknown.
+
+    PS3.3 C.8.12.2.1 places by Pixel Spacing, whatever else says how large a pixel is; without it by Imaged Volume.
+    """
+    return _by_measures(item) or _by_volume(item)
+
+
 def _sound(pair: Pair) -> Pair | None:
     return pair if all(_LEAST_MM <= part <= _MOST_MM for part in pair) else None
 

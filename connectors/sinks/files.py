@@ -1,42 +1,49 @@
-"""Results as files in a folder or a bucket: the table, and on request the DICOM objects and the picture.
+"""Results as files in a folder or a bucket: tables, and on request the picture and the DICOM objects.
 
 Whatever a disk or a bucket says of a file, it is read back and compared before anybody is told of it.
 """
 
 import errno
 import hashlib
-import os
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from uuid import uuid4
-
-import fsspec
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from connectors.dicom.objects import build_objects
+from connectors.dicom.result_object import ResultObject
 from connectors.endpoints import Endpoints
 from connectors.protocols import Result
 from connectors.ranges.bucket import is_forbidden, lacks_credentials
-from connectors.tables.parquet import to_parquet
+from connectors.sinks import bucket, disk
+from connectors.sinks.held import file_digest, folder_digest_of
+from connectors.tables.protocol import TableContent, TableFile, TableFolder
+from connectors.tables.registry import CANONICAL, find_table
 from models.domain.embedding import Output
-from models.domain.errors import ExtraMissing, OutputUnavailable, OutputUnwritable
+from models.domain.errors import ExtraMissing, OutputUnavailable, OutputUnwritable, SlidewireError
 from models.domain.request import OutputSpec
 from models.domain.slide import SlideRef
 
-_READ_BYTES = 1 << 20
 # What trying again does not change; gcsfs says ValueError of a request that is wrong, fsspec of a scheme.
 _FOR_GOOD = (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError, ValueError)
 _FOR_GOOD_NUMBERS = {errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
-    kind: str
-    suffix: str
-    content: bytes
-    series_uid: str = ""
-    instance_uid: str = ""
+class Wanted:
+    """What is to be left in the folder.
+
+    Parameters
+    ----------
+    tables : tuple of str
+        Layouts besides the Parquet file.
+    dicom, maps : bool
+        Annotations and report; with them a Parametric Map.
+    """
+
+    tables: tuple[str, ...] = ()
+    dicom: bool = False
+    maps: bool = False
 
 
 class FilesSink:
@@ -46,62 +53,98 @@ class FilesSink:
     ----------
     folder : str
         Local path, or a URI that fsspec knows (``gs://BUCKET/PREFIX``).
-    dicom : bool
-        Also write annotations and report.
-    maps : bool
-        With them a Parametric Map.
+    wanted : Wanted
     """
 
-    def __init__(self, folder: str, *, dicom: bool, maps: bool = False) -> None:
+    def __init__(self, folder: str, wanted: Wanted) -> None:
         self._folder = folder.rstrip("/") or "/"
-        self._dicom = dicom
-        self._maps = maps
+        self._wanted = wanted
 
     def write(self, result: Result) -> tuple[Output, ...]:
-        """Write all files and read them back; a name is the same whenever the same result is written."""
-        return tuple(self._write(f"{self._folder}/{result.name}{file.suffix}", file) for file in self._files(result))
+        """Write all files and read them back; a name is the same whenever the same result is written.
 
-    def _write(self, uri: str, file: _File) -> Output:
-        put(uri, file.content)
-        written = Output(file.kind, uri, hashlib.sha256(file.content).hexdigest(), file.series_uid, file.instance_uid)
-        if not self.holds(written):
-            raise OutputUnavailable(
-                f"The {file.kind} was written without an error, and what is there now is something else, or nothing."
-            )
-        return written
+        The tables come first, and the report last, which names them.
+        """
+        outputs = [self._table(kind, made) for kind, made in self._tables(result)]
+        reported = replace(result, written=(*result.written, *outputs))
+        if result.picture is not None:
+            outputs.append(self._file("picture", f"{result.name}.png", [result.picture]))
+        if self._wanted.dicom:
+            outputs.extend(self._object(result.name, made) for made in build_objects(reported, maps=self._wanted.maps))
+        return tuple(outputs)
 
     def holds(self, output: Output) -> bool:
-        """Whether a file is still there with the same bytes."""
+        """Whether a file, or a folder, is still there with the same bytes."""
         if not output.uri.startswith(f"{self._folder}/"):
             return False
-        digest = hashlib.sha256()
         try:
-            with fsspec.open(output.uri, "rb") as file:
-                while chunk := file.read(_READ_BYTES):
-                    digest.update(chunk)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+            return file_digest(output.uri) == output.sha256 or folder_digest_of(output.uri) == output.sha256
         except Exception as exc:  # file systems of buckets raise what they like
             raise OutputUnavailable(
                 f"Whether an output is there cannot be told ({type(exc).__name__}): try again."
             ) from exc
-        return digest.hexdigest() == output.sha256
 
     def close(self) -> None:
         """Do nothing."""
 
-    def _files(self, result: Result) -> Iterator[_File]:
-        yield _File("parquet", ".parquet", to_parquet(result.embeddings, result.provenance))
-        if self._dicom:
-            for made in build_objects(result, maps=self._maps):
-                uids = (str(made.dataset.SeriesInstanceUID), str(made.dataset.SOPInstanceUID))
-                yield _File(made.kind, made.suffix, b"".join(made.chunks()), *uids)
-        if result.picture is not None:
-            yield _File("picture", ".png", result.picture)
+    def _tables(self, result: Result) -> Iterator[tuple[str, TableFile | TableFolder]]:
+        content = TableContent(result.name, result.embeddings, result.provenance, result.slide)
+        for kind in (CANONICAL, *(name for name in self._wanted.tables if name != CANONICAL)):
+            for made in find_table(kind).write(content):
+                yield kind, made
+
+    def _table(self, kind: str, made: TableFile | TableFolder) -> Output:
+        if isinstance(made, TableFile):
+            return self._file(kind, made.path, [made.content])
+        for file in made.files:
+            _require_inside(file.path, kind)
+        uri = self._uri(made.path, kind)
+        put_folder(uri, made)
+        return self._held(Output(kind, uri, made.sha256))
+
+    def _object(self, name: str, made: ResultObject) -> Output:
+        written = self._file(made.kind, f"{name}{made.suffix}", made.chunks())
+        return replace(
+            written, series_uid=str(made.dataset.SeriesInstanceUID), instance_uid=str(made.dataset.SOPInstanceUID)
+        )
+
+    def _file(self, kind: str, path: str, chunks: Iterable[bytes]) -> Output:
+        uri, state = self._uri(path, kind), hashlib.sha256()
+
+        def watched() -> Iterator[bytes]:
+            for chunk in chunks:
+                state.update(chunk)
+                yield chunk
+
+        put_chunks(uri, watched())
+        return self._held(Output(kind, uri, state.hexdigest()))
+
+    def _held(self, written: Output) -> Output:
+        if not self.holds(written):
+            raise OutputUnavailable(
+                f"The {written.kind} was written without an error, and what is there now is something else, or nothing."
+            )
+        return written
+
+    def _uri(self, path: str, kind: str) -> str:
+        _require_inside(path, kind)
+        return f"{self._folder}/{path}"
+
+
+def _require_inside(path: str, kind: str) -> None:
+    """Refuse a layout's path that leads elsewhere."""
+    parts = path.split("/")
+    if "\\" in path or any(part in {"", ".", ".."} for part in parts) or PurePosixPath(path).is_absolute():
+        raise OutputUnwritable(f"The table layout {kind!r} names a file that is not inside the output folder.")
 
 
 def put(uri: str, content: bytes) -> None:
-    """Write a file whole or not at all, to a path or to a URI that fsspec knows.
+    """Write a file whole or not at all, to a path or to a URI that fsspec knows; errors as for `put_chunks`."""
+    put_chunks(uri, [content])
+
+
+def put_chunks(uri: str, chunks: Iterable[bytes]) -> None:
+    """Write a file that comes in pieces, whole or not at all, to a path or to a URI that fsspec knows.
 
     Raises
     ------
@@ -110,14 +153,21 @@ def put(uri: str, content: bytes) -> None:
     ExtraMissing
         The URI needs an extra.
     """
+    with _translated(uri):
+        bucket.put_object(uri, chunks) if "://" in uri else disk.put_file(Path(uri), chunks)
+
+
+def put_folder(uri: str, folder: TableFolder) -> None:
+    """Write a folder so that no reader takes a part of it, or a mixture, for the whole; errors as for `put_chunks`."""
+    with _translated(uri):
+        bucket.put_objects(uri, folder) if "://" in uri else disk.put_folder(Path(uri), folder)
+
+
+@contextmanager
+def _translated(uri: str) -> Iterator[None]:
     try:
-        if "://" in uri:
-            # One PUT: object stores show an object whole or not at all.
-            system, path = fsspec.core.url_to_fs(uri)
-            system.pipe_file(path, content)
-        else:
-            _put_local(Path(uri), content)
-    except OutputUnavailable:
+        yield
+    except SlidewireError:
         raise
     except ImportError as exc:
         scheme = uri.partition(":")[0]
@@ -136,30 +186,8 @@ def _is_for_good(exc: Exception) -> bool:
     return is_forbidden(exc) or lacks_credentials(exc)
 
 
-def _put_local(path: Path, content: bytes) -> None:
-    # A folder for this file's own beginnings: what a killed writer has left there goes with the next one's, and is
-    # found without reading a folder of a hundred thousand results.
-    parts = path.with_name(f".{path.name}.part")
-    parts.mkdir(parents=True, exist_ok=True)
-    temporary = parts / uuid4().hex
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except FileNotFoundError as exc:  # another writer of the same bytes has just ended
-        raise OutputUnavailable("Another worker writes the same output: try again.") from exc
-    finally:
-        shutil.rmtree(parts, ignore_errors=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def open_sink(output: OutputSpec, ref: SlideRef, endpoints: Endpoints) -> FilesSink | None:
     """Return the sink for a request's folder; None if it names none."""
     del ref, endpoints
-    return FilesSink(output.folder, dicom=output.dicom_files, maps=output.maps) if output.folder else None
+    wanted = Wanted(output.tables, output.dicom_files, output.maps)
+    return FilesSink(output.folder, wanted) if output.folder else None

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from connectors.tables.protocol import TableContent, TableFile
 from models.domain.embedding import Embeddings, Provenance
 from models.domain.errors import ResultCorrupt
+from models.domain.slide import safe_name
 
 METADATA_KEY = b"slidewire"
 
@@ -56,13 +57,19 @@ def to_table(embeddings: Embeddings, provenance: Mapping[str, Any], level: int) 
         **({} if embeddings.fallbacks is None else {"fallback": pa.array(embeddings.fallbacks)}),
         "embedding": pa.FixedSizeListArray.from_arrays(values, embeddings.dimension, mask=holes),
     }
-    about = json.dumps({**provenance, "embeddings_sha256": embeddings.digest}, sort_keys=True).encode()
+    said = {**provenance, "embeddings_sha256": embeddings.digest, "holes": int(embeddings.holes.sum())}
+    about = json.dumps(said, sort_keys=True).encode()
     return pa.table(columns).replace_schema_metadata({METADATA_KEY: about})
 
 
 def to_parquet(embeddings: Embeddings, provenance: Provenance) -> bytes:
     """Return a result as a Parquet file; the same result gives the same bytes."""
     return encode(to_table(embeddings, provenance.to_json(), provenance.level))
+
+
+def slide_of(name: str, encoder: str, result_key: str) -> str:
+    """Return the slide's name out of a result's, as its file is called; all of it if the file was renamed."""
+    return name.removesuffix(f".{safe_name(encoder)}.{result_key[:8]}")
 
 
 def encode(table: pa.Table) -> bytes:

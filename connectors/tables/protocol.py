@@ -1,7 +1,7 @@
 """What a table layout must do; it knows nothing of where its files go."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,9 +46,19 @@ class TableFolder:
 
     @property
     def sha256(self) -> str:
-        """Digest of lines ``DIGEST  PATH`` of all files, sorted by path, as sha256sum writes them."""
-        lines = sorted((file.path, file.sha256) for file in self.files)
-        return hashlib.sha256("".join(f"{digest}  {path}\n" for path, digest in lines).encode()).hexdigest()
+        """Digest of all files: see `folder_digest`."""
+        return folder_digest((file.path, file.sha256) for file in self.files)
+
+
+def folder_digest(files: Iterable[tuple[str, str]]) -> str:
+    """Return the sha256 of lines ``DIGEST  PATH``, sorted by path, as sha256sum writes them.
+
+    Parameters
+    ----------
+    files : iterable of (str, str)
+        Path below the folder, with ``/``, and sha256 of each file.
+    """
+    return hashlib.sha256("".join(f"{digest}  {path}\n" for path, digest in sorted(files)).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +72,15 @@ class TableContent:
     embeddings : Embeddings
         With its holes, if there are any; what a layout does about them is its own business, and documented.
     provenance : Provenance
-        Its `slide` names the files of layouts that go by slide; of results that are not Slidewire's, much is unknown.
+        Of results that are not Slidewire's, much is unknown.
+    slide : str
+        File-name-safe name of the slide, for layouts that go by slide; "": the result's name stands for it.
     """
 
     name: str
     embeddings: Embeddings
     provenance: Provenance
+    slide: str = ""
 
 
 class Table(Protocol):

@@ -68,8 +68,14 @@ class Embeddings:
         return np.asarray(np.isnan(self.matrix).all(axis=1))
 
     def whole(self) -> "Embeddings":
-        """Return the embeddings without the holes."""
-        kept = ~self.holes
+        """Return the embeddings without the holes; these themselves if there are none."""
+        return self._at(~self.holes) if self.holes.any() else self
+
+    def rows(self, start: int, stop: int) -> "Embeddings":
+        """Return the patches from `start` to before `stop`; views."""
+        return self._at(slice(start, stop))
+
+    def _at(self, kept: NDArray[np.bool_] | slice) -> "Embeddings":
         um = None if self.positions_um is None else self.positions_um[kept]
         marks = None if self.fallbacks is None else self.fallbacks[kept]
         return Embeddings(self.matrix[kept], self.boxes[kept], self.positions_px[kept], um, marks)
@@ -142,8 +148,6 @@ class Provenance:
         Patches before the selection by tissue.
     notes : tuple of str
         Everything that was assumed, corrected or done instead.
-    slide : str
-        File-name-safe name of the slide; "" if unknown.
     slide_px : (int, int) or None
         Width and height of level 0; None if unknown.
     recipe : str
@@ -171,7 +175,6 @@ class Provenance:
     grid_patches: int
     notes: tuple[str, ...] = ()
     encoder_options: tuple[tuple[str, str], ...] = ()
-    slide: str = ""
     slide_px: tuple[int, int] | None = None
     recipe: str = ""
 
@@ -204,6 +207,8 @@ class Output:
         Of the file's bytes; of a stored DICOM object, as it was sent; of a folder, see `connectors.tables.protocol`.
     series_uid, instance_uid : str
         DICOM objects only.
+    note : str
+        What is to be known of it: that it lacks what an archive refused.
     """
 
     kind: str
@@ -211,6 +216,7 @@ class Output:
     sha256: str
     series_uid: str = ""
     instance_uid: str = ""
+    note: str = ""
 
     def to_json(self) -> dict[str, str]:
         """Return plain data without what does not apply."""

@@ -59,6 +59,11 @@ class Plan:
         finest = self.slide.levels[0]
         return finest.width_px / self.level.width_px, finest.height_px / self.level.height_px
 
+    def step_px(self, stride_px: int) -> tuple[float, float] | None:
+        """Return a stride of the patches in pixels of the level that is read (x, y); None without a spacing."""
+        ours, theirs = self.grid.spacing_um, self.level.spacing_um
+        return (stride_px * ours[0] / theirs[0], stride_px * ours[1] / theirs[1]) if ours and theirs else None
+
     def shards(self, patches_a_shard: int) -> tuple[tuple[int, int], ...]:
         """Divide the patches into shards of whole batches: (start, stop) in reading order."""
         size = max(1, patches_a_shard // self.batch_size) * self.batch_size

@@ -5,7 +5,6 @@ A new dialect is held to the same rules by being in its registry.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 
 import pydicom
@@ -150,10 +149,24 @@ def test_write_back_stores_once(served: Server) -> None:
     outputs = sink.write(result)
     assert [output.kind for output in outputs] == ["annotations", "report"]
     assert all(sink.holds(output) for output in outputs)
+    gone = [replace(output, uri=f"{output.uri}9") for output in outputs]
+    assert not any(sink.holds(output) for output in gone)
     sent = len(served.http.stored)
     assert sent == 2
     assert sink.write(result) == outputs
     assert len(served.http.stored) == sent
+    sink.close()
+    source.close()
+
+
+def test_whether_a_result_is_there_is_not_asked_by_fetching_it(served: Server) -> None:
+    """A search finds an object; only one that is not found is asked for itself."""
+    source = served.open()
+    sink = StowSink(served.endpoint, served.slide.study_uid)
+    outputs = sink.write(_result(source))
+    before = len(served.http.asked)
+    assert all(sink.holds(output) for output in outputs)
+    assert [asked.path.partition("?")[1] for asked in served.http.asked[before:]] == ["?"] * len(outputs)
     sink.close()
     source.close()
 
@@ -165,9 +178,7 @@ def test_an_object_that_is_there_is_not_sent_over(served: Server) -> None:
     first, second = (StowSink(served.endpoint, served.slide.study_uid) for _ in range(2))
     first.write(result)
     for made in build_objects(result):
-        second._send(
-            pydicom.dcmread(BytesIO(b"".join(made.chunks())))
-        )  # 409, 45070, 0111H, or yes: each server in its own way
+        second._send(made)  # 409, 45070, 0111H, or yes: each server in its own way
     assert second.write(result) == first.write(result)
     for sink in (first, second):
         sink.close()

@@ -11,6 +11,7 @@ import pytest
 from connectors.endpoints import Endpoints
 from connectors.protocols import Result, Sink
 from connectors.registry import SINKS
+from connectors.tables.registry import table_names
 from models.domain.embedding import Embeddings, Provenance, ResultKey
 from models.domain.request import OutputSpec
 from models.domain.slide import SlideRef
@@ -22,18 +23,19 @@ ENDPOINTS = Endpoints()
 
 
 @pytest.fixture
-def places(tmp_path: Path, empty_orthanc: Orthanc, cmu_slide: SlideOnDisk) -> dict[str, Callable[[], Sink]]:
+def places(tmp_path: Path, cleared_orthanc: Orthanc, cmu_slide: SlideOnDisk) -> dict[str, Callable[[], Sink]]:
     """Open each registered sink on a place of its own."""
     study, series = cmu_slide.study_uid, cmu_slide.series_uid
-    ref = SlideRef("dicomweb", empty_orthanc.dicomweb, "", study, series)
+    ref = SlideRef("dicomweb", cleared_orthanc.dicomweb, "", study, series)
 
     def stow() -> Sink:
-        empty_orthanc.load(cmu_slide.folder)
+        cleared_orthanc.load(cmu_slide.folder)
         sink: Sink = load_member(SINKS, "stow")(OutputSpec(write_back=True), ref, ENDPOINTS)
         return sink
 
     def files() -> Sink:
-        sink: Sink = load_member(SINKS, "files")(OutputSpec(str(tmp_path / "out"), dicom_files=True), ref, ENDPOINTS)
+        output = OutputSpec(str(tmp_path / "out"), dicom_files=True, tables=("lazyslide", "numpy"))
+        sink: Sink = load_member(SINKS, "files")(output, ref, ENDPOINTS)
         return sink
 
     return {"stow": stow, "files": files}
@@ -90,6 +92,6 @@ def test_no_patches(sink: Sink, result: Result) -> None:
 def test_kinds_and_uids(sink: Sink, result: Result) -> None:
     """Outputs are of known kinds; DICOM objects name their series and instance, others do not."""
     for output in sink.write(result):
-        assert output.kind in {"parquet", "annotations", "report", "picture"}
+        assert output.kind in {*table_names(), "annotations", "report", "picture"}
         dicom = output.kind in {"annotations", "report"}
         assert bool(output.series_uid) is bool(output.instance_uid) is dicom

@@ -147,6 +147,12 @@ def test_frames_that_do_not_come(slidewire: Slidewire, pacs_slide: SlideInPacs, 
     assert not server.stored
 
 
+def test_tables_that_the_slide_cannot_fill(slidewire: Slidewire, photo: Path) -> None:
+    """A layout in micrometres is refused for a slide without a spacing before the slide is embedded."""
+    said = _refused(slidewire, "RESULT_INVALID", "embed", photo, *_GRID, "--all-patches", *_OUT, "--table", "stamp")
+    assert "The layout stamp " in said.stderr
+
+
 def test_frames_of_wrong_bytes(slidewire: Slidewire, pacs_slide: SlideInPacs) -> None:
     """A frame whose JPEG is torn or of another size ends the job: nothing is invented."""
 

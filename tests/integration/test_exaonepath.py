@@ -88,7 +88,7 @@ def test_every_output_holds_the_references_numbers(
 
     back = accepting.done("export", slide.url, "--out", "back.npz").json["uri"]
     with np.load(back) as arrays:
-        assert arrays["embeddings"].astype("<f4").tobytes() == matrix.tobytes()
+        assert arrays["features"].astype("<f4").tobytes() == matrix.tobytes()
     note = "2 of 6 patches fell back: they were embedded without stain normalisation"
     assert note in provenance["notes"]
     assert slide.found("SR") == [done.output("report")["series_uid"]]

@@ -60,7 +60,7 @@ def test_every_output_holds_the_snippets_numbers(
 
     annotations = f"{pacs_slide.study_url}/series/{done.output('annotations')['series_uid']}"
     with np.load(accepting.done("export", annotations, "--out", "back.npz").json["uri"]) as arrays:
-        assert arrays["embeddings"].astype("<f4").tobytes() == matrix.tobytes()
+        assert arrays["features"].astype("<f4").tobytes() == matrix.tobytes()
     assert pacs_slide.found("SR") == [done.output("report")["series_uid"]]
 
     digest = weights_digest(saved_model)

@@ -133,8 +133,8 @@ def test_a_slide_in_the_pacs_becomes_embeddings_in_the_pacs(
     with np.load(slidewire.done("export", annotations, "--out", "back.npz").json["uri"]) as arrays:
         columns = pq.read_table(outputs["parquet"]["uri"], use_threads=False)
         wanted = columns["embedding"].combine_chunks().flatten().to_numpy()
-        assert arrays["embeddings"].astype("<f4").tobytes() == wanted.tobytes()
-        assert np.array_equal(arrays["x"], columns["x"].to_numpy())
+        assert arrays["features"].astype("<f4").tobytes() == wanted.tobytes()
+        assert np.array_equal(arrays["coords"][:, 0], columns["x"].to_numpy())
         assert np.array_equal(arrays["y"], columns["y"].to_numpy())
 
     again = slidewire.done(*ask).json

@@ -34,11 +34,11 @@ def workplace(tmp_path: Path, cmu_slide: SlideOnDisk) -> tuple[Path, dict[str, s
     return tmp_path, {**kept, "PATH": path, "SLIDEWIRE_STATE_FOLDER": str(tmp_path / "state")}
 
 
-def test_shell(workplace: tuple[Path, dict[str, str]], empty_orthanc: Orthanc) -> None:
+def test_shell(workplace: tuple[Path, dict[str, str]], cleared_orthanc: Orthanc) -> None:
     """The shell blocks load, queue, work, read back and probe against an Orthanc."""
     folder, environment = workplace
     script = block("sh", "slidewire submit") + block("sh", "slidewire doctor")
-    script = script.replace("http://localhost:8042", empty_orthanc.url)
+    script = script.replace("http://localhost:8042", cleared_orthanc.url)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=folder,
@@ -50,8 +50,8 @@ def test_shell(workplace: tuple[Path, dict[str, str]], empty_orthanc: Orthanc) -
     assert done.returncode == 0, done.stderr
     assert "succeeded" in done.stdout
     with np.load(folder / "embeddings.npz") as found:
-        assert found["embeddings"].shape[1] == 1280
-        assert len(found["x"]) == len(found["embeddings"]) > 0
+        assert found["features"].shape[1] == 1280
+        assert len(found["coords"]) == len(found["features"]) > 0
 
 
 def test_python(workplace: tuple[Path, dict[str, str]]) -> None:

@@ -98,6 +98,20 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def _spare_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    server = start_orthanc(tmp_path_factory.mktemp("spare-orthanc"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def cleared_orthanc(_spare_orthanc: Orthanc) -> Orthanc:
+    """Give an Orthanc that is empty at first; leave it running. To start one takes seconds."""
+    _spare_orthanc.clear()
+    return _spare_orthanc
+
+
 @pytest.fixture
 def empty_orthanc(tmp_path: Path) -> Iterator[Orthanc]:
     """Run an Orthanc of the test's own: empty at first, to be killed and restarted at will."""

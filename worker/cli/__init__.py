@@ -4,7 +4,20 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import backfill, doctor, embed, encoders, endpoints, export, jobs, process, show
+from worker.cli import (
+    backfill,
+    dataset,
+    doctor,
+    embed,
+    encoders,
+    endpoints,
+    export,
+    jobs,
+    process,
+    report,
+    show,
+    similarity,
+)
 
 app = typer.Typer(
     name="slidewire",
@@ -39,6 +52,9 @@ app.command("worker")(process.worker)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(endpoints.app, name="endpoints")
 app.command("export")(export.export)
+app.command("report")(report.report)
+app.command("similarity")(similarity.similarity)
+app.command("dataset")(dataset.dataset)
 app.add_typer(encoders.app, name="encoders")
 app.command("doctor")(doctor.doctor)
 app.command("demo")(show.demo)

@@ -23,6 +23,7 @@ from worker.cli.reply import (
     print_error,
     print_json,
     print_notice,
+    said_outputs,
     said_read,
 )
 
@@ -154,8 +155,8 @@ def _say(reply: dict[str, Any]) -> None:
     typer.echo(f"{reply['state']}: {reply['patches']} patches, {reply['encoder']}, job {reply['job']}")
     if "holes" in reply:
         typer.echo(f"  {reply['holes']} patches are holes: their frames could not be had; they have no embedding")
-    for output in reply["outputs"]:
-        typer.echo(f"  {output['kind']:<12} {output['uri']}")
+    for line in said_outputs(reply["outputs"]):
+        typer.echo(f"  {line}")
     typer.echo(f"  {reply[_READ]}")
 
 

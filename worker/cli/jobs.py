@@ -10,7 +10,7 @@ import typer
 
 from models.domain.errors import RequestError
 from models.domain.job import JobState
-from worker.cli.reply import job_object, print_json, reported
+from worker.cli.reply import job_object, print_json, reported, said_outputs
 
 if TYPE_CHECKING:
     from worker.ledger import Incident, JobRecord, Ledger
@@ -175,8 +175,8 @@ def _one(job: "JobRecord", *, as_json: bool) -> None:
 def _say(job: "JobRecord") -> None:
     for name, value in _full(job).items():
         if name == "outputs":
-            for output in value:
-                typer.echo(f"{output['kind']:<12} {output['uri']}")
+            for line in said_outputs(value):
+                typer.echo(line)
         else:
             typer.echo(f"{name:<12} {value['code'] + ': ' + value['message'] if name == 'error' else value}")
 

@@ -6,13 +6,20 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(patches: int) -> Iterator[Callable[[int], None]]:
-    """Show patches, patches a second and the time left on standard error, if that is a terminal.
+def progress_bar(total: int | None, title: str = "embedding", unit: str = "patches") -> Iterator[Callable[[int], None]]:
+    """Show how much is done, how fast and the time left on standard error, if that is a terminal.
+
+    Parameters
+    ----------
+    total : int or None
+        None: not known.
+    title, unit : str
+        What is done, with what.
 
     Yields
     ------
     callable
-        To be told how many patches more are done.
+        To be told how many more are done.
     """
     if not sys.stderr.isatty():
         yield lambda done: None  # noqa: ARG005
@@ -31,11 +38,11 @@ def progress_bar(patches: int) -> Iterator[Callable[[int], None]]:
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.finished_speed or task.speed or 0:.0f} patches/s")
+            return Text(f"{task.finished_speed or task.speed or 0:.0f} {unit}/s")
 
-    columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("embedding", total=patches)
+        task = progress.add_task(title, total=total)
         yield lambda done: progress.advance(task, done)
 
 

@@ -35,6 +35,14 @@ def job_object(job: "JobRecord") -> dict[str, Any]:
     return reply
 
 
+def said_outputs(outputs: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Yield the lines that say what a job left behind, and what is to be known of it."""
+    for output in outputs:
+        yield f"{output['kind']:<12} {output['uri']}"
+        if "note" in output:
+            yield f"{'':<12} {output['note']}"
+
+
 def said_read(before: "Traffic", after: "Traffic") -> str:
     """Return in words what was read of a slide between two moments."""
     size_mb = (after.bytes_read - before.bytes_read) / 1e6

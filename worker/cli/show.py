@@ -2,12 +2,13 @@
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from models.domain.request import EmbedRequest, OutputSpec, PatchSpec
 from worker.cli.reply import EXIT_FAILED, job_object, print_error, print_json, reported
+from worker.cli.report import write_page
 
 _PATCHES = PatchSpec(stride_px=112)  # half a patch: a finer picture
 _ABOUT = {
@@ -51,14 +52,22 @@ def demo(
             typer.echo(f"Embedding {job.patches} patches with {encoder} ...", err=True)
             with progress_bar(job.patches) as advance:
                 job = run_inline(installation, job, advance)
-    reply = job_object(job)
+            page, *_ = write_page(installation, job.id)
+    reply = job_object(job) | {"page": page.uri}
     if json:
         print_json(reply)
     if "error" in reply:
         print_error(reply["error"]["code"], reply["error"]["message"])
         raise typer.Exit(EXIT_FAILED)
     if not json:
-        typer.echo(f"\nDone: {reply['patches']} patches x {reply['dimension']} numbers. What there is to see:")
-        typer.echo(f"  {slide}\n    the slide as a DICOM pyramid, as a scanner would store it")
-        for output in reply["outputs"]:
-            typer.echo(f"  {output['uri']}\n    {_ABOUT[output['kind']]}")
+        _say(reply, slide)
+
+
+def _say(reply: dict[str, Any], slide: Path) -> None:
+    typer.echo(f"\nDone: {reply['patches']} patches x {reply['dimension']} numbers. What there is to see:")
+    typer.echo(f"  {slide}\n    the slide as a DICOM pyramid, as a scanner would store it")
+    for output in reply["outputs"]:
+        typer.echo(f"  {output['uri']}\n    {_ABOUT[output['kind']]}")
+    typer.echo(
+        f"  {reply['page']}\n    open this in a browser: all of the job on one page, with clusters and example patches"
+    )

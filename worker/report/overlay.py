@@ -15,6 +15,10 @@ _SMOOTH_PX = 4.0
 LEAST_AREA_PX = 250.0
 _FADE = 0.45  # of what was not read, towards white
 _SMALLEST_CELL_PX = 9.0  # below it the outlines of single patches would hide the tissue
+_MARK_PX = 11
+_BADGE_PX = 11
+_LABELS = 3
+_LEAST_DEPTH_PX = 5.0
 _GRID_SHARE = 0.22  # how much of a pixel an outline of a single patch takes
 
 Picture = NDArray[np.uint8]
@@ -78,3 +82,27 @@ def hatch(picture: Picture, corners: Corners) -> None:
         inside[:] = _CASING
         inside[stripes[top:bottom, left:right]] = HOLE_COLOUR
         cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), HOLE_COLOUR, 1)
+
+
+def mark(picture: Picture, corners: Corners) -> None:
+    """Draw a small diamond in the middle of boxes."""
+    for left, top, right, bottom in corners.tolist():
+        size = max(5, min(right - left, bottom - top, _MARK_PX))
+        for ink, thickness in ((_CASING, 3), (HOLE_COLOUR, 1)):
+            centre = ((left + right) // 2, (top + bottom) // 2)
+            cv2.drawMarker(picture, centre, ink, cv2.MARKER_DIAMOND, size, thickness)
+
+
+def number(picture: Picture, mask: NDArray[np.bool_], text: str) -> None:
+    """Write a number into the largest parts of a mask of the picture's size, three at most, where they are widest."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    for part in (1 + np.argsort(-areas, kind="stable")[:_LABELS]).tolist():
+        depth = cv2.distanceTransform(np.pad(labels == part, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+        row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+        if depth[row, column] < _LEAST_DEPTH_PX:
+            continue
+        cv2.circle(picture, (int(column), int(row)), _BADGE_PX, _CASING, -1, cv2.LINE_AA)
+        cv2.circle(picture, (int(column), int(row)), _BADGE_PX, HOLE_COLOUR, 1, cv2.LINE_AA)
+        place = (int(column) - 6, int(row) + 6)
+        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, HOLE_COLOUR, 2, cv2.LINE_AA)

@@ -1,7 +1,6 @@
 """One picture: the slide and what was read of it, and its embeddings' first three principal components as colours."""
 
 from dataclasses import dataclass
-from io import BytesIO
 
 import cv2
 import numpy as np
@@ -11,16 +10,13 @@ from PIL import Image, ImageDraw, ImageFont
 from models.domain.embedding import Embeddings
 from models.domain.plan import Plan
 from models.imaging.principal import principal_components
-from worker.report import overlay
+from worker.report import overlay, sheet
 from worker.report.overlay import Corners
 
-_PANEL_PX = 900
-_MARGIN_PX = 28
-_TITLE_PX = 64
-_LEGEND_PX = 46
+PANEL_PX = 900
+"""Longer side of a picture of a slide."""
 _SAMPLE_PX = 26
 _GLASS = (244, 244, 246)
-_INK = (40, 44, 52)
 _DARKEST = 20  # black would look like a hole
 
 
@@ -45,16 +41,22 @@ def principal_colours(matrix: NDArray[np.float32]) -> NDArray[np.uint8]:
     uint8 array, shape (N, 3)
         Patches that the model finds alike have like colours. Grey throughout if there is nothing to spread.
     """
-    if len(matrix) < 2:
-        return np.full((len(matrix), 3), 128, np.uint8)
-    parts = principal_components(matrix).values
+    return spread_colours(principal_components(matrix).values)
+
+
+def spread_colours(parts: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return the colours of `principal_colours` for the first three principal components, shape (N, 3)."""
+    if len(parts) < 2:
+        return np.full((len(parts), 3), 128, np.uint8)
     low, high = np.percentile(parts, [1, 99], axis=0)
     span = np.where(high - low > 1e-12, high - low, np.inf)
     spread = np.where(np.isinf(span), 0.5, (parts - low) / span)
     return np.asarray(np.clip(_DARKEST + spread * (255 - 2 * _DARKEST), _DARKEST, 255 - _DARKEST), np.uint8)
 
 
-def paint_map(plan: Plan, embeddings: Embeddings, size: tuple[int, int], share: float) -> NDArray[np.uint8]:
+def paint_map(
+    plan: Plan, embeddings: Embeddings, size: tuple[int, int], share: float, colours: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
     """Paint each patch's colour where the patch lies; holes are hatched.
 
     Parameters
@@ -65,6 +67,8 @@ def paint_map(plan: Plan, embeddings: Embeddings, size: tuple[int, int], share: 
         Height and width of the picture in pixels.
     share : float
         Part of a patch's side that is painted, around its centre: stride over patch where patches overlap.
+    colours : uint8 array, shape (N, 3), or None
+        Of the patches that are no holes; None: `principal_colours`.
 
     Returns
     -------
@@ -73,15 +77,16 @@ def paint_map(plan: Plan, embeddings: Embeddings, size: tuple[int, int], share: 
     canvas = np.empty((*size, 3), np.uint8)
     canvas[:] = _GLASS
     whole = ~embeddings.holes
-    corners = _corners(plan, embeddings, size, share)
-    colours = principal_colours(embeddings.matrix[whole])
+    corners = corners_of(plan, embeddings, size, share)
+    if colours is None:
+        colours = principal_colours(embeddings.matrix[whole])
     for (left, top, right, bottom), colour in zip(corners[whole].tolist(), colours, strict=True):
         canvas[top:bottom, left:right] = colour
     overlay.hatch(canvas, corners[~whole])
     return canvas
 
 
-def _corners(plan: Plan, embeddings: Embeddings, size: tuple[int, int], share: float) -> Corners:
+def corners_of(plan: Plan, embeddings: Embeddings, size: tuple[int, int], share: float) -> Corners:
     """Return where the patches, or a share around their centres, lie in a picture of the slide: a pixel at least."""
     scale = np.asarray([size[1] / plan.level.width_px, size[0] / plan.level.height_px])
     margin = embeddings.boxes[:, 2:] * (1 - share) / 2
@@ -115,44 +120,41 @@ def draw_picture(
     bytes
         PNG.
     """
-    height, width = thumbnail.shape[:2]
-    factor = _PANEL_PX / max(height, width)
-    size = (max(1, round(height * factor)), max(1, round(width * factor)))
-    slide = _read_slide(_resized(thumbnail, size), plan, embeddings, share, tissue)
+    size = panel_size(thumbnail.shape[0], thumbnail.shape[1])
+    slide = draw_slide(resized(thumbnail, size), plan, embeddings, share, tissue)
     mapped = paint_map(plan, embeddings, size, share)
     spacing = f"{min(plan.grid.spacing_um):.3g} um/px" if plan.grid.spacing_um else "spacing unknown"
     finest = plan.slide.levels[0]
-    titles = (
-        (slide, "Slide", f"{finest.width_px:,} x {finest.height_px:,} px"),
-        (mapped, "Embeddings", f"{spacing}: principal components 1-3 as red, green, blue"),
+    drawn, top = sheet.lay_out(
+        (
+            sheet.Panel(slide, "Slide", f"{finest.width_px:,} x {finest.height_px:,} px"),
+            sheet.Panel(mapped, "Embeddings", f"{spacing}: principal components 1-3 as red, green, blue"),
+        )
     )
-    across, down = 2 * size[1] + 3 * _MARGIN_PX, _TITLE_PX + size[0] + _LEGEND_PX + _MARGIN_PX // 2
-    sheet = Image.new("RGB", (across, down), (255, 255, 255))
-    pen = ImageDraw.Draw(sheet)
-    for number, (panel, title, line) in enumerate(titles):
-        left = _MARGIN_PX + number * (size[1] + _MARGIN_PX)
-        pen.text((left, 12), title, fill=_INK, font=ImageFont.load_default(20))
-        pen.text((left, 38), _fitted(pen, line, size[1]), fill=_INK, font=ImageFont.load_default(14))
-        sheet.paste(Image.fromarray(np.ascontiguousarray(panel)), (left, _TITLE_PX))
-    _draw_legend(sheet, _keys(plan, embeddings, tissue), _TITLE_PX + size[0] + 14)
-    buffer = BytesIO()
-    sheet.save(buffer, "PNG", optimize=False)
-    return buffer.getvalue()
+    _draw_legend(drawn, _keys(plan, embeddings, tissue), top)
+    return sheet.to_png(drawn)
 
 
-def _resized(thumbnail: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def panel_size(height: int, width: int) -> tuple[int, int]:
+    """Return height and width in pixels of a picture of something of these proportions."""
+    factor = PANEL_PX / max(height, width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def resized(thumbnail: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return an image at a size (height, width)."""
     smaller = size[0] < thumbnail.shape[0]
     how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(thumbnail, size[::-1], interpolation=how))
 
 
-def _read_slide(
+def draw_slide(
     picture: NDArray[np.uint8], plan: Plan, embeddings: Embeddings, share: float, tissue: NDArray[np.bool_] | None
 ) -> NDArray[np.uint8]:
     """Draw over the slide: what was not read is pale, patches and tissue are outlined, holes hatched."""
     size = picture.shape[0], picture.shape[1]
-    corners = _corners(plan, embeddings, size, 1.0)
-    cells = _corners(plan, embeddings, size, share)
+    corners = corners_of(plan, embeddings, size, 1.0)
+    cells = corners_of(plan, embeddings, size, share)
     read = overlay.covered(corners, size)
     drawn = overlay.fade(picture, read)
     overlay.draw_cells(drawn, cells)
@@ -177,23 +179,16 @@ def _keys(plan: Plan, embeddings: Embeddings, tissue: NDArray[np.bool_] | None) 
     return keys
 
 
-def _draw_legend(sheet: Image.Image, keys: list[_Key], top: int) -> None:
-    pen = ImageDraw.Draw(sheet)
-    left = _MARGIN_PX
+def _draw_legend(drawn: Image.Image, keys: list[_Key], top: int) -> None:
+    pen = ImageDraw.Draw(drawn)
+    left = sheet.MARGIN_PX
     for key in keys:
         if key.hatched:
             sample = np.full((16, _SAMPLE_PX, 3), 255, np.uint8)
             overlay.hatch(sample, np.asarray([[0, 0, _SAMPLE_PX, 16]]))
-            sheet.paste(Image.fromarray(sample), (left, top))
+            drawn.paste(Image.fromarray(sample), (left, top))
         else:
             pen.line((left, top + 8, left + _SAMPLE_PX, top + 8), fill=key.colour, width=3)
-        font = ImageFont.load_default(14)
-        pen.text((left + _SAMPLE_PX + 8, top), key.text, fill=_INK, font=font)
+        font = ImageFont.load_default(sheet.TEXT_PX)
+        pen.text((left + _SAMPLE_PX + 8, top), key.text, fill=sheet.INK, font=font)
         left += _SAMPLE_PX + 8 + int(pen.textlength(key.text, font=font)) + 28
-
-
-def _fitted(pen: ImageDraw.ImageDraw, line: str, width: int) -> str:
-    font = ImageFont.load_default(14)
-    while line and pen.textlength(line, font=font) > width:
-        line = line[:-1]
-    return line

@@ -118,6 +118,15 @@ class Dialect:
         """Decide on an object that is there already: a FailureReason; None to say yes."""
         raise NotImplementedError
 
+    def refused(self, sent: Stored) -> int | None:
+        """Decide on an object that is not there: a FailureReason; None to store it."""
+        del sent
+
+    def kept(self, sent: Stored) -> bool:
+        """Decide whether an object is there afterwards, whatever is said."""
+        del sent
+        return True
+
     # The requests.
 
     def _frames(self, asked: Asked, _: Mapping[str, str], *found: str) -> Answer:
@@ -188,12 +197,12 @@ class Dialect:
             sent = Stored(file)
             held = self.archive.held.get(sent.uids)
             wrong_study = study and sent.uids[0] != study[0]
-            reason = 0xA900 if wrong_study else self.existing(held, sent) if held else None
+            reason = 0xA900 if wrong_study else self.existing(held, sent) if held else self.refused(sent)
             named = item({"00081150": ("UI", str(sent.dataset.SOPClassUID)), "00081155": ("UI", sent.uid)})
             if reason is not None:
                 failed.append({**named, **item({"00081197": ("US", reason)})})
                 continue
-            if not held:
+            if not held and self.kept(sent):
                 self.archive.put(sent)
             stored.append(named)
         body = {

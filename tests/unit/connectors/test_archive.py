@@ -199,18 +199,18 @@ def test_same_page_has_the_same_digest() -> None:
 
 
 def test_orthanc_pages_through_days(
-    empty_orthanc: Orthanc, cmu_slide: SlideOnDisk, tmp_path_factory: pytest.TempPathFactory
+    cleared_orthanc: Orthanc, cmu_slide: SlideOnDisk, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """A real server gives every slide of the days once, not those of other days, without a day, or no slides."""
     folder = tmp_path_factory.mktemp("archive")
     days = {"a": "20200101", "b": "20200102", "c": "20200103", "late": "20200201", "undated": ""}
     found = {
-        name: load(empty_orthanc, renamed(cmu_slide, folder / name, StudyDate=day, PatientID=name))
+        name: load(cleared_orthanc, renamed(cmu_slide, folder / name, StudyDate=day, PatientID=name))
         for name, day in days.items()
     }
-    load(empty_orthanc, renamed(cmu_slide, folder / "ct", StudyDate="20200102", Modality="CT"))
+    load(cleared_orthanc, renamed(cmu_slide, folder / "ct", StudyDate="20200102", Modality="CT"))
     window = Window(None, dt.date(2020, 1, 31))
-    with archive(empty_orthanc.dicomweb) as opened:
+    with archive(cleared_orthanc.dicomweb) as opened:
         pages = [opened.page(window, offset) for offset in range(6)]
     expected = {found[name].slide.series_uid for name in "abc"}
     assert {one.series_uid for one in pages[0].series} == expected

@@ -17,6 +17,7 @@ from connectors.credentials import factory_of
 from connectors.endpoints import Credentials, Endpoint, Timeouts
 from connectors.http import HttpSession
 from connectors.oidc import OidcCredentials
+from connectors.upload import Upload
 from models.domain.errors import (
     AccessDenied,
     EndpointError,
@@ -236,6 +237,17 @@ def test_a_body_that_cannot_be_sent_again(server: StrictServer) -> None:
         assert refused == 401
         assert session.fetch(f"{server.url}/studies", "*/*").body == b"token-3"
         assert len(server.asked) > before
+
+
+def test_an_upload_is_sent_again(server: StrictServer) -> None:
+    """A 401 to a body that is made anew each time renews the token and sends it once more, whole."""
+    tokens = TokenServer(server)
+    with _session(server) as session:
+        session.fetch(f"{server.url}/studies", "*/*")
+        tokens.revoked = {"token-1"}
+        upload = Upload(lambda: [b"whole"], 5, "ab" * 32)
+        assert session.post_once(f"{server.url}/studies", upload, "*/*", frozenset()).body == b"token-2"
+        assert server.asked[-1].body == b"".join(upload)
 
 
 def _post_stream(session: HttpSession, url: str, body: Any) -> int:

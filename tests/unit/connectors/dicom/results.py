@@ -2,15 +2,19 @@
 
 import subprocess
 import sys
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, VLWholeSlideMicroscopyImageStorage
 
+from connectors.dicom.annotations import annotate
 from connectors.protocols import Result
-from models.domain.embedding import Embeddings, Provenance, ResultKey
+from models.domain.embedding import Embeddings, Output, Provenance, ResultKey
 
 STUDY_UID = "1.2.826.0.1.3680043.9.7433.3.1"
 SERIES_UID = "1.2.826.0.1.3680043.9.7433.3.2"
@@ -143,6 +147,40 @@ def make_result(
     )
     embeddings = Embeddings(matrix, boxes, pixels, pixels * np.array([0.12475, 0.125]))
     return Result(key, "slide-lite0", embeddings, provenance, header)
+
+
+def placed_header() -> dict[str, Any]:
+    """Return the rich header with what a map needs besides: where the image lies on the glass."""
+    offsets = {"0040072A": {"vr": "DS", "Value": [10.0]}, "0040073A": {"vr": "DS", "Value": [20.0]}}
+    measures = {"00280030": {"vr": "DS", "Value": [0.0005, 0.0005]}, "00180050": {"vr": "DS", "Value": [0.004]}}
+    shared = {"00289110": {"vr": "SQ", "Value": [measures]}}
+    return rich_header() | {
+        "00480006": {"vr": "UL", "Value": [20 * 224]},
+        "00480007": {"vr": "UL", "Value": [10 * 224]},
+        "00480008": {"vr": "SQ", "Value": [offsets]},
+        "00480102": {"vr": "DS", "Value": [0, -1, 0, -1, 0, 0]},
+        "52009229": {"vr": "SQ", "Value": [shared]},
+    }
+
+
+def full_result(header: dict[str, Any]) -> Result:
+    """Return a result that all kinds of object are made of."""
+    result = make_result(30, 4, header)
+    table = Output("parquet", "gs://bucket/slide.parquet", "ab" * 32)
+    return replace(result, step_px=(224.0, 224.0), tissue=np.ones((20, 40), bool), written=(table,))
+
+
+def annotation_files(result: Result) -> list[bytes]:
+    """Return the files of a result's annotations, one a part."""
+    whole = replace(result, embeddings=result.embeddings.whole())
+    holes = result.embeddings.boxes[result.embeddings.holes]
+    return [b"".join(made.chunks()) for made in annotate(whole, holes)]
+
+
+def annotations(result: Result) -> Dataset:
+    """Return the annotations of a small result, as they are read from their file."""
+    [data] = annotation_files(result)
+    return pydicom.dcmread(BytesIO(data))
 
 
 def dciodvfy(data: bytes, folder: Path) -> list[str]:

@@ -3,16 +3,20 @@
 import errno
 import hashlib
 import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import fsspec
+import pydicom
 import pytest
 
 from connectors.endpoints import Endpoints
-from connectors.sinks import files
-from connectors.sinks.files import FilesSink, open_sink, put
+from connectors.sinks import bucket, disk, files, held
+from connectors.sinks.files import FilesSink, Wanted, open_sink, put, put_chunks
 from connectors.tables.parquet import matrix_of
+from connectors.tables.protocol import TableContent, TableFile, TableFolder
+from connectors.tables.registry import find_table
 from models.domain.errors import ExtraMissing, OutputUnavailable, OutputUnwritable
 from models.domain.request import OutputSpec
 from models.domain.slide import SlideRef
@@ -38,7 +42,7 @@ def full_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
         monkeypatch.setattr(Path, "open", open_full)
     elif request.param == "flush to disk":
-        monkeypatch.setattr(files.os, "fsync", fail)
+        monkeypatch.setattr(disk.os, "fsync", fail)
     else:
         monkeypatch.setattr(Path, "replace", fail)
 
@@ -63,7 +67,7 @@ def test_a_file_and_its_name_are_on_the_disk(tmp_path: Path, monkeypatch: pytest
     def flush(descriptor: int) -> None:
         flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
 
-    monkeypatch.setattr(files.os, "fsync", flush)
+    monkeypatch.setattr(disk.os, "fsync", flush)
     put(str(tmp_path / "slide.parquet"), b"new")
     file, folder = flushed
     assert file.is_relative_to(tmp_path)
@@ -114,7 +118,7 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes(b"")
     for folder in (tmp_path / "out", tmp_path / "out" / "deeper"):
         with pytest.raises(OutputUnwritable, match=folder.name) as caught:
-            FilesSink(str(folder), dicom=False).write(make_result(2, 3, None))
+            FilesSink(str(folder), Wanted()).write(make_result(2, 3, None))
         assert str(tmp_path) not in str(caught.value)
 
 
@@ -163,7 +167,7 @@ def test_what_is_worth_another_try(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(files, "_put_local", fail)
+    monkeypatch.setattr(disk, "put_file", fail)
     monkeypatch.setattr(fsspec.core, "url_to_fs", fail)
     with pytest.raises(OutputUnwritable) as caught:
         put(place if "://" in place else str(tmp_path / place), b"new")
@@ -178,14 +182,14 @@ def test_what_is_not_there_afterwards_is_no_output(
 ) -> None:
     """A place that says nothing and keeps nothing, or something else, is found out."""
 
-    def keep(path: Path, content: bytes) -> None:
-        del content
+    def keep(path: Path, chunks: Iterable[bytes]) -> None:
+        assert list(chunks)
         if kept is not None:
             path.write_bytes(kept)
 
-    monkeypatch.setattr(files, "_put_local", keep)
+    monkeypatch.setattr(disk, "put_file", keep)
     with pytest.raises(OutputUnavailable, match="parquet was written"):
-        FilesSink(str(tmp_path), dicom=False).write(make_result(2, 3, None))
+        FilesSink(str(tmp_path), Wanted()).write(make_result(2, 3, None))
 
 
 def test_a_bucket_that_cannot_say(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,8 +198,8 @@ def test_a_bucket_that_cannot_say(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise _HttpError(503)
 
-    sink = FilesSink("memory://bucket/elsewhere", dicom=False)
-    monkeypatch.setattr(files.fsspec, "open", fail)
+    sink = FilesSink("memory://bucket/elsewhere", Wanted())
+    monkeypatch.setattr(held.fsspec, "open", fail)
     with pytest.raises(OutputUnavailable, match="cannot be told"):
         sink.write(make_result(2, 3, None))
 
@@ -214,7 +218,7 @@ def test_a_bucket_whose_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_outputs_are_what_was_written(tmp_path: Path) -> None:
     """Table, annotations, report and picture lie under the result's name, with the digests that are told."""
     result = replace(make_result(3, 4, rich_header()), picture=b"\x89PNG")
-    outputs = FilesSink(f"{tmp_path}/new/", dicom=True).write(result)
+    outputs = FilesSink(f"{tmp_path}/new/", Wanted(dicom=True)).write(result)
     assert {output.kind for output in outputs} == {"parquet", "annotations", "report", "picture"}
     assert sorted(output.uri for output in outputs) == sorted(map(str, (tmp_path / "new").iterdir()))
     for output in outputs:
@@ -227,7 +231,7 @@ def test_outputs_are_what_was_written(tmp_path: Path) -> None:
 def test_writing_again_changes_nothing(tmp_path: Path) -> None:
     """The same result gives the same outputs and the same bytes."""
     result = make_result(3, 4, rich_header())
-    sink = FilesSink(str(tmp_path), dicom=True)
+    sink = FilesSink(str(tmp_path), Wanted(dicom=True))
     first = sink.write(result)
     contents = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert sink.write(result) == first
@@ -236,7 +240,7 @@ def test_writing_again_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_result_of_no_patches(tmp_path: Path) -> None:
     """A slide without tissue leaves an empty table and a report, and no annotations of nothing."""
-    outputs = FilesSink(str(tmp_path), dicom=True).write(make_result(0, 4, rich_header()))
+    outputs = FilesSink(str(tmp_path), Wanted(dicom=True)).write(make_result(0, 4, rich_header()))
     assert [output.kind for output in outputs] == ["parquet", "report"]
     assert matrix_of(Path(outputs[0].uri).read_bytes()).shape == (0, 4)
 
@@ -244,7 +248,7 @@ def test_a_result_of_no_patches(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", ["gone", "shorter", "other"])
 def test_what_was_changed_is_not_held(tmp_path: Path, change: str) -> None:
     """A file that is gone, cut off or altered by one byte is no longer the output."""
-    sink = FilesSink(str(tmp_path), dicom=False)
+    sink = FilesSink(str(tmp_path), Wanted())
     [output] = sink.write(make_result(3, 4, None))
     path = Path(output.uri)
     assert sink.holds(output)
@@ -258,13 +262,102 @@ def test_what_was_changed_is_not_held(tmp_path: Path, change: str) -> None:
 
 def test_a_bucket_holds_what_it_was_given() -> None:
     """The same holds for URIs, with the file system in memory."""
-    sink = FilesSink("memory://bucket/prefix", dicom=False)
+    sink = FilesSink("memory://bucket/prefix", Wanted())
     [output] = sink.write(make_result(2, 3, None))
     assert output.uri.startswith("memory://bucket/prefix/")
     assert sink.holds(output)
     fsspec.filesystem("memory").pipe_file(output.uri, b"other")
     assert not sink.holds(output)
     assert not sink.holds(replace(output, uri="nosuchscheme://x"))
+
+
+class _Toy:
+    """A layout that writes what it is told."""
+
+    name = "toy"
+
+    def __init__(self, *made: TableFile | TableFolder) -> None:
+        self._made = made
+
+    def write(self, content: TableContent) -> Iterator[TableFile | TableFolder]:
+        """Yield it; `content` is what the canonical table is made of, too."""
+        assert content.name
+        yield from self._made
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FilesSink]:
+    """Give a sink for a folder that also writes a toy layout of some files and folders."""
+
+    def sink(folder: str, *made: TableFile | TableFolder, dicom: bool = False) -> FilesSink:
+        monkeypatch.setattr(files, "find_table", lambda name: _Toy(*made) if name == "toy" else find_table(name))
+        return FilesSink(folder, Wanted(("toy",), dicom=dicom))
+
+    return sink
+
+
+@pytest.mark.parametrize("place", ["disk", "memory"])
+def test_tables_of_every_kind(tmp_path: Path, toy: Callable[..., FilesSink], place: str) -> None:
+    """Files and folders of a layout lie where it says, below the Parquet file's folder, and are held until changed."""
+    root = str(tmp_path) if place == "disk" else f"memory://bucket/{tmp_path.name}"
+    folder = TableFolder("slides/one.zarr", (TableFile("a/0", b"values"), TableFile("zarr.json", b"{}")))
+    sink = toy(root, TableFile("h5/one.h5", b"table"), folder)
+    outputs = sink.write(make_result(2, 3, None))
+    assert [output.kind for output in outputs] == ["parquet", "toy", "toy"]
+    assert [output.uri for output in outputs[1:]] == [f"{root}/h5/one.h5", f"{root}/slides/one.zarr"]
+    assert outputs[2].sha256 == folder.sha256
+    assert all(sink.holds(output) for output in outputs)
+    assert fsspec.open(f"{root}/slides/one.zarr/a/0").open().read() == b"values"
+    system, path = fsspec.core.url_to_fs(f"{root}/slides/one.zarr")
+    system.pipe_file(f"{path}/a/0", b"valueS")
+    assert not sink.holds(outputs[2])
+    system.pipe_file(f"{path}/a/0", b"values")
+    assert sink.holds(outputs[2])
+    system.pipe_file(f"{path}/a/1", b"stale")
+    assert not sink.holds(outputs[2]), "a file more is another folder"
+
+
+@pytest.mark.parametrize(
+    "path", ["../x", "a/../../x", "/etc/x", "", "a//b", "./a", "a/", "a\\..\\b", "..", "."], ids=repr
+)
+def test_no_layout_writes_elsewhere(tmp_path: Path, toy: Callable[..., FilesSink], path: str) -> None:
+    """A path that leads out of the output folder, or that not all systems read alike, is refused."""
+    out = tmp_path / "out"
+    inner = TableFolder("inner", (TableFile(path, b"x"),))
+    for made in (TableFile(path, b"x"), TableFolder(path, (TableFile("a", b"x"),)), inner):
+        with pytest.raises(OutputUnwritable, match="'toy'"):
+            toy(str(out), made).write(make_result(2, 3, None))
+    assert [one.suffix for one in tmp_path.rglob("*") if one.is_file()] == [".parquet"]
+
+
+def test_the_report_names_the_tables(tmp_path: Path, toy: Callable[..., FilesSink]) -> None:
+    """Tables are written first: the report has the digest of each."""
+    sink = toy(str(tmp_path), TableFile("one.h5", b"table"), dicom=True)
+    parquet, table, *objects = sink.write(make_result(3, 4, rich_header()))
+    assert [output.kind for output in objects] == ["annotations", "report"]
+    report = pydicom.dcmread(objects[-1].uri)
+    values = {str(element.value) for element in report.iterall()}
+    assert {parquet.sha256, table.sha256} <= values
+
+
+@pytest.mark.parametrize("place", ["disk", "memory"])
+def test_what_comes_in_pieces(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of many pieces is whole in the end, also one too large for a single PUT; one that breaks off is none."""
+    monkeypatch.setattr(bucket, "_IN_MEMORY_BYTES", 1000)
+    uri = str(tmp_path / "large") if place == "disk" else f"memory://bucket/{tmp_path.name}"
+
+    def pieces(end: int) -> Iterator[bytes]:
+        for number in range(256):
+            if number == end:
+                raise RuntimeError("cannot be made")
+            yield bytes([number]) * 7
+
+    with pytest.raises(OutputUnavailable):
+        put_chunks(uri, pieces(200))
+    assert held.file_digest(uri) is None
+    put_chunks(uri, pieces(256))
+    expected = b"".join(bytes([number]) * 7 for number in range(256))
+    assert held.file_digest(uri) == hashlib.sha256(expected).hexdigest()
 
 
 def test_no_folder_no_sink() -> None:

@@ -13,7 +13,7 @@ from models.domain.patch import PatchGrid, Rows
 from models.domain.plan import Plan
 from models.domain.slide import Level, Slide, SlideRef
 from worker.report import overlay
-from worker.report.picture import _GLASS, _keys, _read_slide, draw_picture, paint_map, principal_colours
+from worker.report.picture import _GLASS, _keys, draw_picture, draw_slide, paint_map, principal_colours
 
 LEVEL = Level(400, 200, 100, 100, (0.5, 0.5), "RGB", ())
 GLASS = _GLASS
@@ -89,7 +89,7 @@ def test_holes_are_hatched_not_coloured() -> None:
     canvas[place] = GLASS
     assert np.array_equal(canvas, whole)
     slide = np.full((200, 400, 3), 200, np.uint8)
-    drawn = _read_slide(slide, plan, embeddings, 1.0, None)
+    drawn = draw_slide(slide, plan, embeddings, 1.0, None)
     assert _striped(drawn[10:90, 10:90])
     assert not _striped(drawn[10:90, 110:190])
     assert [key.text for key in _keys(plan, embeddings, None)] == ["8 patches", "1 of them holes: could not be read"]
@@ -111,7 +111,7 @@ def test_what_was_not_read_is_pale() -> None:
     """Inside the patches the slide is as it was, but for thin lines; outside it is paler."""
     plan, embeddings = made([[0, 0, 100, 100], [100, 0, 100, 100]], np.eye(2, dtype=np.float32))
     slide = np.full((400, 800, 3), (150, 60, 120), np.uint8)
-    drawn = _read_slide(slide, plan, embeddings, 1.0, None)
+    drawn = draw_slide(slide, plan, embeddings, 1.0, None)
     inside = (drawn[:200, :400] == (150, 60, 120)).all(axis=2)
     assert inside.mean() > 0.9
     assert (drawn[250:, 500:] > (150, 60, 120)).all()
@@ -126,7 +126,7 @@ def test_tissue_is_outlined() -> None:
     mask[10, 10] = False
     mask[40, 90] = True
     slide = np.full((400, 800, 3), 230, np.uint8)
-    drawn = _read_slide(slide, plan, embeddings, 1.0, mask)
+    drawn = draw_slide(slide, plan, embeddings, 1.0, mask)
     rows, columns = np.nonzero((drawn == overlay.TISSUE_COLOUR).all(axis=2))
     edge = rows > 220  # below the patch's own outline
     assert len(set(rows[edge].tolist())) > 150
