@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from connectors.dicom.attributes import Json, integer, text, values_of
-from connectors.dicom.derived import MAKER, PRODUCT
+from connectors.dicom.result.derived import MAKER, PRODUCT
 from connectors.endpoints import Endpoint, require_uid
 from connectors.http import HttpSession, json_of
 from models.domain.errors import RequestError, ResponseInvalid

@@ -8,14 +8,14 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from connectors.dicom.attributes import text
-from connectors.dicom.derived import ANNOTATIONS
 from connectors.dicom.metadata import SOP_INSTANCE
-from connectors.dicom.part10 import guarded
-from connectors.dicom.readback import read_objects
-from connectors.dicom.readback_map import PARAMETRIC_MAP
-from connectors.dicom.remembered import header_of, memory_of
-from connectors.dicom.slide_levels import FindSlide
-from connectors.dicom.stored import Origin, StoredEmbeddings
+from connectors.dicom.readback.parametric_map import PARAMETRIC_MAP
+from connectors.dicom.readback.part10 import guarded
+from connectors.dicom.readback.remembered import header_of, memory_of
+from connectors.dicom.readback.slide_levels import FindSlide
+from connectors.dicom.readback.stored import Origin, StoredEmbeddings
+from connectors.dicom.readback.stored_objects import read_objects
+from connectors.dicom.result.derived import ANNOTATIONS
 from connectors.endpoints import Endpoints
 from connectors.protocols import Result
 from connectors.stored_files import FileShelf, content_of

@@ -14,7 +14,7 @@ from ez_wsi_dicomweb.ml_toolkit import dicom_path
 from connectors import multipart
 from connectors.dicom.attributes import Json, text
 from connectors.dicom.metadata import SOP_INSTANCE, frame_count, select_slide
-from connectors.dicom.objects import build_objects
+from connectors.dicom.result.objects import build_objects
 from connectors.dicomweb import DicomWeb, native_bytes_of, syntax_named
 from connectors.endpoints import Endpoint, require_uid
 from connectors.http import json_of

@@ -9,7 +9,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from connectors.dicom.metadata import WHOLE_SLIDE_IMAGE
-from connectors.dicom.part10 import guarded, instance_of
+from connectors.dicom.readback.part10 import guarded, instance_of
 from connectors.dicom_file import DicomFile
 from models.domain.errors import RequestError, ResultCorrupt, SourceError, SourceUnreadable
 

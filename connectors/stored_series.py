@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from connectors.dicom.attributes import text, value, values_of
 from connectors.dicom.metadata import SOP_CLASS, SOP_INSTANCE
-from connectors.dicom.part10 import instance_of
+from connectors.dicom.readback.part10 import instance_of
 from connectors.dicomweb import DicomWeb
 from connectors.endpoints import Endpoint, require_uid
 from connectors.http import json_of

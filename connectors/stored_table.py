@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from connectors.dicom.stored import StoredEmbeddings
+from connectors.dicom.readback.stored import StoredEmbeddings
 from connectors.tables.parquet import METADATA_KEY, matrix_of, slide_of
 from models.domain.embedding import Embeddings, Provenance
 from models.domain.errors import EmbeddingInvalid, ResultCorrupt, ResultNotFound

@@ -7,7 +7,7 @@ from models.domain.errors import SettingsInvalid
 from worker.settings import Settings
 
 if TYPE_CHECKING:
-    from connectors.dicom.deidentify import Dates, Deidentification
+    from connectors.dicom.deidentification.deidentify import Dates, Deidentification
 
 
 def policy_of(settings: Settings, dates: "Dates" = "drop") -> "Deidentification":
@@ -18,8 +18,8 @@ def policy_of(settings: Settings, dates: "Dates" = "drop") -> "Deidentification"
     SettingsInvalid
         No key is set, the reference leads nowhere, or what it leads to is no key.
     """
-    from connectors.dicom.deidentify import Deidentification
-    from connectors.dicom.pseudonyms import HOW
+    from connectors.dicom.deidentification.deidentify import Deidentification
+    from connectors.dicom.deidentification.pseudonyms import HOW
 
     if not settings.deidentify_key:
         raise SettingsInvalid(

@@ -6,7 +6,7 @@ from models.domain.errors import ResultNotFound
 from worker.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from connectors.dicom.stored import StoredEmbeddings
+    from connectors.dicom.readback.stored import StoredEmbeddings
     from connectors.export import Choice
 
 

@@ -8,8 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.dicom.maps import build_similarity, pixel_digest
-from connectors.dicom.result_object import ResultObject
+from connectors.dicom.result.maps import build_similarity, pixel_digest
+from connectors.dicom.result.result_object import ResultObject
 from connectors.protocols import Result
 from connectors.registry import open_source
 from connectors.sinks.files import put

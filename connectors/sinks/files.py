@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from connectors.dicom.objects import build_objects
-from connectors.dicom.result_object import ResultObject
+from connectors.dicom.result.objects import build_objects
+from connectors.dicom.result.result_object import ResultObject
 from connectors.endpoints import Endpoints
 from connectors.protocols import Result
 from connectors.ranges.bucket import is_forbidden, lacks_credentials

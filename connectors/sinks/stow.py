@@ -13,10 +13,10 @@ from dataclasses import replace
 
 from connectors.dicom.attributes import integer, items_of, text
 from connectors.dicom.metadata import SOP_INSTANCE
-from connectors.dicom.objects import build_objects
-from connectors.dicom.part10 import instance_of
-from connectors.dicom.readback import compare_stored
-from connectors.dicom.result_object import ResultObject
+from connectors.dicom.readback.part10 import instance_of
+from connectors.dicom.readback.stored_objects import compare_stored
+from connectors.dicom.result.objects import build_objects
+from connectors.dicom.result.result_object import ResultObject
 from connectors.dicomweb import DicomWeb
 from connectors.endpoints import Endpoint, Endpoints
 from connectors.http import Answer, retrying

@@ -22,10 +22,10 @@ import numpy as np
 import pydicom
 import requests
 
-from connectors.dicom import concepts
-from connectors.dicom.objects import build_objects
-from connectors.dicom.readback import read_annotations
-from connectors.dicom.result_object import ResultObject
+from connectors.dicom.readback.stored_objects import read_annotations
+from connectors.dicom.result import concepts
+from connectors.dicom.result.objects import build_objects
+from connectors.dicom.result.result_object import ResultObject
 from connectors.dicomweb import DicomWeb
 from connectors.endpoints import Endpoints
 from connectors.protocols import Result

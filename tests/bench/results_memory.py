@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from connectors.dicom.objects import build_objects
+from connectors.dicom.result.objects import build_objects
 from connectors.protocols import Result
 from models.domain.embedding import Embeddings
 from tests.bench.feed_memory import memory_mb

@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from pydicom.encaps import generate_frames
 
-from connectors.dicom.objects import build_objects
+from connectors.dicom.result.objects import build_objects
 from connectors.endpoints import Endpoint, Endpoints
 from connectors.protocols import Result, Source
 from connectors.registry import open_source

@@ -11,8 +11,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from connectors.dicom.objects import build_objects
-from connectors.dicom.readback import read_objects
+from connectors.dicom.readback.stored_objects import read_objects
+from connectors.dicom.result.objects import build_objects
 from tests.bench.results_memory import large_result
 
 pytestmark = pytest.mark.faults

@@ -14,7 +14,7 @@ from worker.cli.progress import progress_bar
 from worker.cli.reply import print_json, reported
 
 if TYPE_CHECKING:
-    from connectors.dicom.deidentify import Dates, Deidentification
+    from connectors.dicom.deidentification.deidentify import Dates, Deidentification
     from connectors.protocols import Result
     from connectors.sinks.files import Wanted
     from worker.settings import Settings
@@ -82,7 +82,7 @@ def export(
 def _all_written(
     results: "Iterator[Result]", policy: "Deidentification | None", out: str, wanted: "Wanted | None"
 ) -> list[dict[str, Any]]:
-    from connectors.dicom.deidentify import deidentified
+    from connectors.dicom.deidentification.deidentify import deidentified
 
     if wanted is None:
         first = list(islice(results, 2))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from connectors.archive import PAGE, Archive, FoundSeries, Page, Window
-from connectors.dicom.derived import MAKER, PRODUCT
+from connectors.dicom.result.derived import MAKER, PRODUCT
 from connectors.endpoints import Endpoint
 from models.domain.errors import AccessDenied, EndpointUnreachable, ResponseInvalid
 from tests.services.hostile import Answer, Asked, HostileServer, hostile_server

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from connectors.dicom.objects import build_objects
+from connectors.dicom.result.objects import build_objects
 from connectors.endpoints import Endpoints
 from connectors.export import Choice, Found, read_stored, to_file
 from connectors.protocols import Result

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydicom.datadict import DicomDictionary, dictionary_VR, keyword_for_tag, tag_for_keyword
 
-from connectors.dicom.confidentiality import ATTRIBUTES, Action
+from connectors.dicom.deidentification.confidentiality import ATTRIBUTES, Action
 from tests.unit.connectors.dicom.results import rich_header
 
 WORD, SIGN, ROOT = "CANARY", "金糸雀", "1.2.999.4711"

@@ -12,7 +12,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, VLWholeSlideMicroscopyImageStorage
 
-from connectors.dicom.annotations import annotate
+from connectors.dicom.result.annotations import annotate
 from connectors.protocols import Result
 from models.domain.embedding import Embeddings, Output, Provenance, ResultKey
 

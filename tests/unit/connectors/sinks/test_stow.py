@@ -9,8 +9,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from connectors.dicom.objects import build_objects
-from connectors.dicom.result_object import ResultObject
+from connectors.dicom.result.objects import build_objects
+from connectors.dicom.result.result_object import ResultObject
 from connectors.protocols import Result
 from connectors.sinks.stow import StowSink, open_sink
 from models.domain.embedding import Output, ResultKey
@@ -127,7 +127,7 @@ def test_half_of_the_annotations_is_no_refusal_of_the_kind(
     cmu_slide: SlideOnDisk, result: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An archive that has one part and not the next ends the job: half a result is not told to be none."""
-    monkeypatch.setattr("connectors.dicom.parts.PART_BYTES", 3 * 4 * 4)
+    monkeypatch.setattr("connectors.dicom.result.parts.PART_BYTES", 3 * 4 * 4)
     with _archive(_OneObjectOnly, cmu_slide) as one:
         sink = StowSink(one.endpoint, _STUDY, annotations="if-accepted")
         with pytest.raises(StoreRefused, match="annotations"):

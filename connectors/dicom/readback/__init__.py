@@ -1,0 +1,1 @@
+"""Embeddings read back from DICOM objects, of Slidewire and of others."""

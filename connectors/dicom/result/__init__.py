@@ -1,0 +1,1 @@
+"""The DICOM objects of a result: how they are made."""
