@@ -13,7 +13,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from connectors.dataset.index import INDEX, read_index, write_index
+from connectors.dataset.patches import open_dataset
 from tests.integration.test_readme import ROOT, block
+from tests.services.gcs import GcsServer
+from tests.unit.connectors.dataset.results import leave_result
 from worker.demo.sample import read_sample
 
 PAGE = (ROOT / "docs" / "dataset.md").read_text(encoding="utf-8")
@@ -65,3 +69,16 @@ def test_a_probe_on_two_slides(place: Path) -> None:
     )
     assert (reply["slides"], reply["patches"], reply["unreadable"]) == (2, 60, [])
     assert reply["first_slides"] == ["slide-1", "slide-2"]
+
+
+def test_in_a_bucket(gcs: GcsServer, tmp_path: Path) -> None:
+    """Tables and labels are read from a bucket, and the index is kept there."""
+    matrices = [leave_result(tmp_path, slide, 5).matrix for slide in "ab"]
+    for path in tmp_path.glob("*.parquet"):
+        gcs.upload("probes", f"run-1/{path.name}", path.read_bytes())
+    labels = gcs.upload("probes", "labels.csv", b"slide,grade\na,1\nb,2\n")
+    write_index("gs://probes/run-1", read_index("gs://probes/run-1"))
+    assert f"run-1/{INDEX}" in gcs.names("probes")
+    arrays = open_dataset("gs://probes/run-1", labels).arrays("grade")
+    assert arrays.matrix.tobytes() == np.concatenate(matrices).tobytes()
+    assert arrays.labels.tolist() == [1] * 5 + [2] * 5

@@ -37,7 +37,7 @@ def workplace(tmp_path: Path, cmu_slide: SlideOnDisk) -> tuple[Path, dict[str, s
 def test_shell(workplace: tuple[Path, dict[str, str]], cleared_orthanc: Orthanc) -> None:
     """The shell blocks load, queue, work, read back and probe against an Orthanc."""
     folder, environment = workplace
-    script = block("sh", "slidewire submit") + block("sh", "slidewire doctor")
+    script = block("sh", "slidewire submit") + block("sh", "slidewire report") + block("sh", "slidewire doctor")
     script = script.replace("http://localhost:8042", cleared_orthanc.url)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
@@ -49,6 +49,8 @@ def test_shell(workplace: tuple[Path, dict[str, str]], cleared_orthanc: Orthanc)
     )
     assert done.returncode == 0, done.stderr
     assert "succeeded" in done.stdout
+    assert list((folder / "results").glob("*.report/report.html"))
+    assert list((folder / "tables").glob("stamp-*/pixel-grid/*.h5"))
     with np.load(folder / "embeddings.npz") as found:
         assert found["features"].shape[1] == 1280
         assert len(found["coords"]) == len(found["features"]) > 0

@@ -31,6 +31,7 @@ def _names(said: dict[str, object]) -> set[str]:
 
 def test_a_job_that_succeeded(slidewire: Slidewire, cmu_slide: SlideOnDisk) -> None:
     """Its page lies beside the table with a PNG for each figure; nothing of the slide's header is in it."""
+    slidewire.failed("JOB_NOT_FOUND", "report")
     job = slidewire.done("embed", cmu_slide.folder, *_GRID, "--out", "out")
     said = slidewire.done("report", job.json["job"][:8]).json
     table = Path(job.output("parquet")["uri"])
@@ -47,9 +48,9 @@ def test_a_job_that_succeeded(slidewire: Slidewire, cmu_slide: SlideOnDisk) -> N
 def test_a_job_that_failed(slidewire: Slidewire, cmu_slide: SlideOnDisk) -> None:
     """Its page says what failed and how far it got, and shows the slide."""
     (slidewire.folder / "blocked").touch()
-    job = slidewire.done("submit", cmu_slide.folder, *_GRID, "--out", "blocked/a").json["job"]
+    slidewire.done("submit", cmu_slide.folder, *_GRID, "--out", "blocked/a")
     assert slidewire("worker", "--drain").rc == 0
-    said = slidewire.done("report", job).json
+    said = slidewire.done("report").json  # the newest job
     assert Path(said["page"]).is_relative_to(slidewire.folder / "slidewire-report")
     page = _page(said)
     assert "OUTPUT_UNWRITABLE" in page

@@ -1,7 +1,7 @@
 """The tables of PS3.3, as highdicom ships them: which attributes an object must have, may have and must not have.
 
-highdicom derives the tables from the standard's DocBook and does not use those of content it did not write itself, so
-this is a second opinion beside dciodvfy. They know types, not conditions: 1C and 2C are looked at only where present.
+The code that is tested uses none of them, so this is a second opinion beside dciodvfy. They know types, not conditions:
+1C and 2C are looked at only where present.
 """
 
 import json

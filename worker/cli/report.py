@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from models.domain.errors import ExtraMissing
+from models.domain.errors import ExtraMissing, JobNotFound
 from worker.cli.reply import print_json, reported
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ _FOLDER = "slidewire-report"
 
 
 def report(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, or its first characters.")],
+    job: Annotated[
+        str, typer.Argument(metavar="JOB", help="Id of the job, or its first characters; default: the newest.")
+    ] = "",
     out: Annotated[
         str, typer.Option("--out", "-o", metavar="FOLDER", help="Folder or bucket; else NAME.report beside the table.")
     ] = "",
@@ -35,13 +37,20 @@ def report(
     configure_logging(level=logging.ERROR)
     with reported(json):
         with Installation(open_settings()) as installation:
-            files = write_page(installation, job, out)
+            files = write_page(installation, job or _newest(installation), out)
         if json:
             print_json({"page": files[0].uri, "files": [file.to_json() for file in files]})
         else:
             typer.echo(f"{files[0].uri}\n  and {len(files) - 1} pictures beside it")
     if show and "://" not in files[0].uri:
         typer.launch(files[0].uri)
+
+
+def _newest(installation: "Installation") -> str:
+    jobs = installation.ledger.jobs.list(1)
+    if not jobs:
+        raise JobNotFound("There is no job in the ledger yet: embed or submit a slide first.")
+    return jobs[0].id
 
 
 def write_page(installation: "Installation", job_id: str, out: str = "") -> "tuple[Output, ...]":
