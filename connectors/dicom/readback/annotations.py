@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from connectors.dicom.readback.binary_values import binary_values
+from connectors.dicom.readback.foreign import ReadValues
 from connectors.dicom.readback.graphics import boxes_of
 from connectors.dicom.readback.part10 import is_big_endian
 from connectors.dicom.readback.slide_levels import FindSlide, SlideLevel
@@ -23,36 +24,18 @@ _MOST_GAPS = 256  # places in the matrix for one value that is there
 
 
 @dataclass(frozen=True)
-class AnnotationPart:
+class AnnotationPart(ReadValues):
     """What one annotations object holds.
 
     Parameters
     ----------
-    matrix : float32 array, shape (N, D)
-        A row with any value missing is all NaN.
-    boxes : float64 array, shape (N, 4)
-        x, y, width, height in pixels of the image.
     fallbacks : bool array, shape (N,), or None
     record : Record or None
-        None: the object is not Slidewire's.
-    columns : tuple of str
-    algorithm : (str, str)
-        Name and version.
-    origin : Origin
-    level : SlideLevel or None
-        The image that the boxes count in, if its series can be had; not looked for where there is a record.
-    notes : tuple of str
+        None: the object is not Slidewire's. Where there is one, the level was not looked for.
     """
 
-    matrix: NDArray[np.float32]
-    boxes: NDArray[np.float64]
     fallbacks: NDArray[np.bool_] | None
     record: Record | None
-    columns: tuple[str, ...]
-    algorithm: tuple[str, str]
-    origin: Origin
-    level: SlideLevel | None
-    notes: tuple[str, ...]
 
 
 def read_part(dataset: Dataset, group: str, find_slide: FindSlide) -> AnnotationPart:

@@ -11,8 +11,8 @@ from models.domain.embedding import Embeddings, Provenance, ResultKey
 
 
 @dataclass(frozen=True)
-class ForeignValues:
-    """What an object of another writer holds.
+class ReadValues:
+    """What one object holds, whoever wrote it.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from connectors.dicom.readback.binary_values import binary_values
-from connectors.dicom.readback.foreign import ForeignValues
+from connectors.dicom.readback.foreign import ReadValues
 from connectors.dicom.readback.part10 import is_big_endian
 from connectors.dicom.readback.slide_levels import FindSlide, Placement, SlideLevel
 from connectors.dicom.readback.stored import Origin, StoredEmbeddings
@@ -75,7 +75,7 @@ def read_map(dataset: Dataset, find_slide: FindSlide) -> StoredEmbeddings:
     origin = _origin(dataset)
     corners = np.stack([across, rows], axis=1).astype(np.float64)
     boxes, level = _placed(dataset, corners, SlideLevel.find(find_slide(origin.image_series_uid)))
-    values = ForeignValues(matrix, boxes, columns, ("", ""), origin, level, notes)
+    values = ReadValues(matrix, boxes, columns, ("", ""), origin, level, notes)
     return values.stored()
 
 

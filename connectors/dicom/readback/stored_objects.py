@@ -11,7 +11,6 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from connectors.dicom.readback.annotations import AnnotationPart, read_part
-from connectors.dicom.readback.foreign import ForeignValues
 from connectors.dicom.readback.joined import joined, verified
 from connectors.dicom.readback.parametric_map import PARAMETRIC_MAP, read_map
 from connectors.dicom.readback.part10 import class_of, guarded
@@ -62,9 +61,7 @@ def read_objects(datasets: Iterable[Dataset], group: str = "", find_slide: FindS
     if read.record is not None:
         return joined(read, (_guarded_part(dataset, group, find_slide) for dataset in remaining))
     _alone(remaining)
-    return ForeignValues(
-        read.matrix, read.boxes, read.columns, read.algorithm, read.origin, read.level, read.notes
-    ).stored()
+    return read.stored()
 
 
 def read_annotations(dataset: Dataset, group: str = "") -> StoredEmbeddings:

@@ -13,7 +13,16 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from connectors.dicom.result import concepts
-from connectors.dicom.result.derived import ANNOTATIONS, begin, inherit, inherit_specimen, line, reference, source_of
+from connectors.dicom.result.derived import (
+    ANNOTATIONS,
+    begin,
+    inherit,
+    inherit_specimen,
+    line,
+    refer_to_series,
+    reference,
+    source_of,
+)
 from connectors.dicom.result.parts import Part, divide
 from connectors.dicom.result.record import Record
 from connectors.dicom.result.result_object import ResultObject
@@ -66,7 +75,8 @@ def annotate(result: Result, holes: NDArray[np.int32]) -> Iterator[ResultObject]
         inherit(dataset, source, ("FrameOfReferenceUID",))
         if "FrameOfReferenceUID" in dataset:
             dataset.PositionReferenceIndicator = source.get("PositionReferenceIndicator", "")
-        _refer(dataset, source)
+        dataset.ReferencedImageSequence = [reference(source)]  # the one image of 2D coordinates (PS3.3 C.37.1.2)
+        refer_to_series(dataset, source)
         dataset.ContentLabel = "EMBEDDINGS"
         dataset.ContentDescription = line(f"Patch embeddings by {result.provenance.encoder}")
         dataset.ContentCreatorName = ""
@@ -74,15 +84,6 @@ def annotate(result: Result, holes: NDArray[np.int32]) -> Iterator[ResultObject]
         dataset.PixelOriginInterpretation = "VOLUME"
         dataset.AnnotationGroupSequence = _groups(result, part, holes)
         yield ResultObject("annotations", part.number, dataset, part.embeddings.digest, part.embeddings)
-
-
-def _refer(dataset: Dataset, source: Dataset) -> None:
-    """Refer to the one image (PS3.3 C.37.1.2 for 2D) and its series (PS3.3 C.12.2)."""
-    dataset.ReferencedImageSequence = [reference(source)]
-    series = Dataset()
-    series.SeriesInstanceUID = source.SeriesInstanceUID
-    series.ReferencedInstanceSequence = [reference(source)]
-    dataset.ReferencedSeriesSequence = [series]
 
 
 def _groups(result: Result, part: Part, holes: NDArray[np.int32]) -> list[Dataset]:

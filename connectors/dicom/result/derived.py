@@ -142,6 +142,14 @@ def reference(instance: Dataset) -> Dataset:
     return item
 
 
+def refer_to_series(dataset: Dataset, source: Dataset) -> None:
+    """Refer to the slide's series, and in it to the one instance (PS3.3 C.12.2)."""
+    series = Dataset()
+    series.SeriesInstanceUID = source.SeriesInstanceUID
+    series.ReferencedInstanceSequence = [reference(source)]
+    dataset.ReferencedSeriesSequence = [series]
+
+
 def moment_of(source: Dataset) -> tuple[str, str]:
     """Return date and time (DA, TM) of the slide's making: the same whenever the result is computed.
 

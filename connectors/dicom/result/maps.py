@@ -18,7 +18,17 @@ from pydicom.valuerep import format_number_as_ds
 from connectors.dicom.attributes import Json, first_item, number
 from connectors.dicom.result import concepts
 from connectors.dicom.result.cell_grid import CellGrid
-from connectors.dicom.result.derived import MAP, Kind, begin, inherit, inherit_specimen, line, reference, source_of
+from connectors.dicom.result.derived import (
+    MAP,
+    Kind,
+    begin,
+    inherit,
+    inherit_specimen,
+    line,
+    refer_to_series,
+    reference,
+    source_of,
+)
 from connectors.protocols import Result
 from models.domain.errors import ResultError
 from models.imaging.principal import principal_components
@@ -140,10 +150,7 @@ def _written(result: Result, source: Dataset, kind: Kind, grid: CellGrid, planes
     inherit_specimen(dataset, source)
     inherit(dataset, source, ("FrameOfReferenceUID",))
     dataset.PositionReferenceIndicator = source.get("PositionReferenceIndicator", "")
-    series = Dataset()
-    series.SeriesInstanceUID = source.SeriesInstanceUID
-    series.ReferencedInstanceSequence = [reference(source)]
-    dataset.ReferencedSeriesSequence = [series]
+    refer_to_series(dataset, source)
     _describe(dataset, source)
     dataset.ContentDescription = line(f"{kind.series_description} by {result.provenance.encoder}")
     _organise(dataset, result.key.uid(f"{kind.part}/dimensions"), grid)
