@@ -53,7 +53,6 @@ def test_files_are_exported_without_an_archive(slidewire: Slidewire, pacs_slide:
     assert not (slidewire.folder / "all.npz").exists()
     slidewire.failed("REQUEST_INVALID", "export", "one", "--out", "x.npz", "--table", "numpy")
     slidewire.failed("REQUEST_INVALID", "export", "one", "--out", "all", "--table", "nonsense")
-    slidewire.failed("REQUEST_INVALID", "export", "one", "--out", "all", "--kind", "nonsense")
     table = slidewire.done("export", first.output("parquet")["uri"], "--out", "x.npz").json
     assert table["patches"] == first.json["patches"]
 
@@ -88,7 +87,6 @@ def test_a_deidentified_copy_names_nobody(slidewire: Slidewire, pacs_slide: Slid
     slidewire.failed("SETTINGS_INVALID", *ask)
     assert not (slidewire.folder / "shared").exists()
     slidewire.environment |= {"SLIDEWIRE_DEIDENTIFY_KEY": "env:SECRET", "SECRET": hashlib.sha256(b"key").hexdigest()}
-    slidewire.failed("REQUEST_INVALID", *ask, "--dates", "sometimes")
     said = slidewire.done(*ask, "--dates", "shift")
     uids = (pacs_slide.slide.study_uid, pacs_slide.slide.series_uid, done.output("annotations")["instance_uid"])
     files = [path for path in (slidewire.folder / "shared").rglob("*") if path.is_file()]

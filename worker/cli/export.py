@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,13 +14,11 @@ from worker.cli.progress import progress_bar
 from worker.cli.reply import print_json, reported
 
 if TYPE_CHECKING:
-    from connectors.dicom.deidentification.deidentify import Dates, Deidentification
+    from connectors.dicom.deidentification.deidentify import Deidentification
     from connectors.protocols import Result
     from connectors.sinks.files import Wanted
-    from worker.settings import Settings
 
 _FILES = (".parquet", ".npz")
-_DATES = ("drop", "shift")
 
 
 def export(
@@ -44,27 +42,27 @@ def export(
         str, typer.Option("--group", metavar="N|LABEL", help="Annotation group, if several have measurements.")
     ] = "",
     kind: Annotated[
-        str, typer.Option("--kind", metavar="annotations|map", help="What to read, if there are both.")
-    ] = "",
+        Literal["annotations", "map"] | None,
+        typer.Option("--kind", help="What to read; default: annotations if there are any.", show_default=False),
+    ] = None,
     deidentify: Annotated[
         bool, typer.Option("--deidentify", help="Replace all that names the patient by keyed pseudonyms.")
     ] = False,
     dates: Annotated[
-        str, typer.Option("--dates", metavar="drop|shift", help="With --deidentify: what becomes of dates.")
+        Literal["drop", "shift"], typer.Option("--dates", help="With --deidentify: what becomes of dates.")
     ] = "drop",
     json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Read embeddings back, whole and verified by digest, from annotations or maps of any writer.
 
-    Examples
-    --------
-    slidewire export pacs/1.2.3/1.2.3.4 --out embeddings.npz
+    Example: slidewire export pacs/1.2.3/1.2.3.4 --out embeddings.npz
 
-    slidewire export pacs/1.2.3/1.2.3.4 --out results --table trident --table numpy
+    Example: slidewire export pacs/1.2.3/1.2.3.4 --out results --table trident --table numpy
 
-    slidewire export results/*.dcm --out shared --deidentify --dates shift
+    Example: slidewire export results/*.dcm --out shared --deidentify --dates shift
     """
     from connectors.export import Choice, read_stored
+    from worker.deidentification import policy_of
     from worker.settings import load_settings
     from worker.telemetry import configure_logging
 
@@ -72,9 +70,9 @@ def export(
     with reported(json):
         wanted = _wanted(out, tuple(table or ()), dicom=dicom, maps=maps)
         settings = load_settings()
-        policy = _policy(settings, dates) if deidentify else None
+        policy = policy_of(settings, dates) if deidentify else None
         with progress_bar(None, "reading", "objects") as told:
-            found = read_stored(sources, settings.open_endpoints(), Choice(group, kind), told)
+            found = read_stored(sources, settings.open_endpoints(), Choice(group, kind or ""), told)
             replies = _all_written((one.result() for one in found), policy, out, wanted)
         _say(replies, as_json=json)
 
@@ -110,14 +108,6 @@ def _wanted(out: str, tables: tuple[str, ...], *, dicom: bool, maps: bool) -> "W
     for name in tables:
         find_table(name)  # refused before anything is read
     return Wanted(tables, dicom, maps)
-
-
-def _policy(settings: "Settings", dates: str) -> "Deidentification":
-    from worker.deidentification import policy_of
-
-    if dates not in _DATES:
-        raise RequestError("--dates is drop or shift.")
-    return policy_of(settings, cast("Dates", dates))
 
 
 def _written(result: "Result", out: str, wanted: "Wanted | None") -> dict[str, Any]:
