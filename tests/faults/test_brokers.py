@@ -112,6 +112,7 @@ def _claimed(slidewire: Slidewire) -> int:
     return int(count)
 
 
+@faults
 def test_messages_that_repeat_come_late_or_out_of_order(
     slidewire: Slidewire, broker: Broker, cmu_slide: SlideOnDisk, golden: Mapping[int, Any], fault: Fault
 ) -> None:
@@ -182,6 +183,7 @@ def test_more_urgent_jobs_come_first(slidewire: Slidewire, broker: Broker, cmu_s
     assert len(set(claims)) == len(jobs)
 
 
+@faults
 def test_a_worker_of_one_lane_leaves_the_others_alone(
     slidewire: Slidewire, broker: Broker, cmu_slide: SlideOnDisk
 ) -> None:
@@ -219,6 +221,7 @@ class _Bomb:
         return open, (str(self._path), "w")
 
 
+@faults
 def test_messages_that_are_none_of_ours(
     slidewire: Slidewire, broker: Broker, cmu_slide: SlideOnDisk, golden: Mapping[int, Any], fault: Fault
 ) -> None:

@@ -69,6 +69,7 @@ def _goes_on(slidewire: Slidewire, job: str, workers: list[Running], golden: tup
     assert slidewire.rows("SELECT sum(crashes) FROM shard") == [(0,)], "no worker died, and one was counted as dead"
 
 
+@pytest.mark.faults
 def test_sqlite_locked_for_longer_than_anybody_waits(
     slidewire: Slidewire, cmu_slide: SlideOnDisk, golden: tuple[str, ...], fault: Record
 ) -> None:

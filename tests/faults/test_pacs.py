@@ -410,6 +410,7 @@ class _Gate:
         return Answer(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
 
+@pytest.mark.faults
 def test_a_token_that_is_forgotten_in_the_middle(
     slidewire: Slidewire, slide: SlideInPacs, proxy: FaultProxy, golden: tuple[str, ...], fault: Record
 ) -> None:

@@ -146,6 +146,7 @@ def test_a_job_that_meets_a_pause_goes_on_from_where_it_was(slidewire: Slidewire
         assert (done["job"], done["state"]) == (failed.json["job"], "succeeded")
 
 
+@pytest.mark.faults
 def test_two_workers_share_one_rate(slidewire: Slidewire, pacs_slide: SlideInPacs) -> None:
     """Two processes on two jobs: in no window more requests than the rate and a second's burst, and not far fewer."""
     rate = 15.0

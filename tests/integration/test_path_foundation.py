@@ -100,9 +100,11 @@ def _half(folder: Path) -> None:
     ("write", "named"),
     [
         (_of(signature="embed"), "no signature serving_default, but: embed"),
-        (_of(outputs={"output_0": 512}), "N x 512, not N x 384"),
-        (_of(nan=True), "path-foundation gives NaN or infinity with these weights"),
-        (_half, "cannot be loaded"),
+        pytest.param(_of(outputs={"output_0": 512}), "N x 512, not N x 384", marks=pytest.mark.faults),
+        pytest.param(
+            _of(nan=True), "path-foundation gives NaN or infinity with these weights", marks=pytest.mark.faults
+        ),
+        pytest.param(_half, "cannot be loaded", marks=pytest.mark.faults),
     ],
     ids=["signature", "dimension", "NaN", "half a file"],
 )
