@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-_ROWS_AT_A_TIME = 20_000  # the whole in float64 would be twice the matrix
+_ROWS_AT_A_TIME = 2_000  # the whole in float64 would be twice the matrix
 
 
 def cosine_similarity(matrix: NDArray[np.float32], row: int) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from connectors.dicom.result.objects import build_objects
 from connectors.protocols import Result
 from models.domain.embedding import Embeddings
 from tests.bench.feed_memory import memory_mb
-from tests.unit.connectors.dicom.results import make_result, rich_header
+from tests.unit.connectors.dicom.results import make_result, placed_header
 
 
 def large_result(patches: int, components: int, *, holes: bool = False) -> Result:
@@ -28,10 +28,12 @@ def large_result(patches: int, components: int, *, holes: bool = False) -> Resul
     corners = np.stack([columns, rows], axis=1) * np.int32(224)
     boxes = np.hstack([corners, np.full((patches, 2), 224, np.int32)])
     pixels = corners * 4.0
-    small = make_result(1, components, rich_header())
+    sides = {"00480006": 500 * 224, "00480007": (int(rows.max()) + 1) * 224}  # total pixel matrix: columns, rows
+    header = placed_header() | {tag: {"vr": "UL", "Value": [side]} for tag, side in sides.items()}
+    small = make_result(1, components, header)
     provenance = replace(small.provenance, patches=patches, grid_patches=patches)
     embeddings = Embeddings(matrix, boxes, pixels, pixels * 0.125, np.arange(patches) % 100 == 1)
-    return replace(small, embeddings=embeddings, provenance=provenance)
+    return replace(small, embeddings=embeddings, provenance=provenance, step_px=(224.0, 224.0))
 
 
 def save(result: Result, folder: Path, *, maps: bool = False) -> dict[str, str]:
