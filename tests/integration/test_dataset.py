@@ -16,6 +16,7 @@ from PIL import Image
 from connectors.dataset.index import INDEX, read_index, write_index
 from connectors.dataset.patches import open_dataset
 from tests.integration.test_readme import ROOT, block
+from tests.services.command import Slidewire
 from tests.services.gcs import GcsServer
 from tests.unit.connectors.dataset.results import leave_result
 from worker.demo.sample import read_sample
@@ -69,6 +70,17 @@ def test_a_probe_on_two_slides(place: Path) -> None:
     )
     assert (reply["slides"], reply["patches"], reply["unreadable"]) == (2, 60, [])
     assert reply["first_slides"] == ["slide-1", "slide-2"]
+
+
+def test_a_folder_that_is_only_read(slidewire: Slidewire, tmp_path: Path) -> None:
+    """Where the index cannot be kept the command says so, and all else works; a torn table is named."""
+    leave_result(tmp_path / "results", "a", 5)
+    (tmp_path / "results" / "torn.parquet").write_bytes(b"PAR1")
+    (tmp_path / "results" / INDEX).mkdir()  # not even root can write a file there
+    said = slidewire.done("dataset", tmp_path / "results").json
+    assert (said["slides"], said["unreadable"]) == (1, ["torn.parquet"])
+    assert "cannot be written" in said["index_not_kept"]
+    slidewire.failed("SOURCE_UNREADABLE", "dataset", tmp_path / "nowhere")
 
 
 def test_in_a_bucket(gcs: GcsServer, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.domain.errors import ResultError
 from worker.cli.reply import print_json, reported
 
 if TYPE_CHECKING:
@@ -41,10 +42,13 @@ def dataset(
     with reported(json):
         with progress_bar(None, "looking", "tables") as advance:
             index = read_index(out, advance)
-        write_index(out, index)
         known = None if labels is None else read_labels(labels, on)
         found = PatchDataset(out, choose_entries(index, encoder, recipe), known)
         reply = _object(found, index)
+        try:
+            write_index(out, index)
+        except ResultError as exc:  # a folder that is only read is no less a dataset
+            reply["index_not_kept"] = exc.message
         if json:
             print_json(reply)
         else:
@@ -94,5 +98,7 @@ def _say(reply: dict[str, Any]) -> None:
         )
     for file in reply["unreadable"]:
         typer.echo(f"  cannot be read: {file}")
+    if "index_not_kept" in reply:
+        typer.echo(f"  the next look opens all tables again, for the index is not kept: {reply['index_not_kept']}")
     if reply["foreign"]:
         typer.echo(f"  {len(reply['foreign'])} Parquet files of others were passed over")
