@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydicom.dataset import Dataset
 
 from connectors.dicom.attributes import text
@@ -23,7 +24,7 @@ from connectors.stored_series import ArchiveShelf
 from connectors.stored_table import SUFFIXES, read_table
 from connectors.tables import numpy_file, parquet
 from connectors.tables.protocol import Table, TableContent, TableFolder
-from models.domain.embedding import Provenance, ResultKey
+from models.domain.embedding import Embeddings, Provenance, ResultKey
 from models.domain.errors import RequestError, ResultNotFound
 from models.domain.slide import safe_name
 
@@ -79,12 +80,31 @@ class Found:
     header: Mapping[str, Any] | None = None
 
     def result(self) -> Result:
-        """Return the result anew, as a sink takes it; its objects get the UIDs that they have."""
+        """Return the result anew, as a sink takes it; its objects get the UIDs that they have.
+
+        Holes come last: where they were among the patches is not stored.
+        """
         provenance = self.stored.provenance
         key = ResultKey(provenance.result_key)
         slide, step_px = self.stored.slide, _step_px(provenance)
         name = safe_name(f"{slide or 'slide'}.{provenance.encoder or 'embeddings'}.{key.sha256[:8]}")
-        return Result(key, name, self.stored.embeddings, provenance, self.header, step_px=step_px, slide=slide)
+        return Result(key, name, _with_holes(self.stored), provenance, self.header, step_px=step_px, slide=slide)
+
+
+def _with_holes(stored: StoredEmbeddings) -> Embeddings:
+    """Return the embeddings with a row for each hole that is known besides."""
+    embeddings, holes = stored.embeddings, stored.hole_boxes
+    if holes is None or not len(holes):
+        return embeddings
+    px = holes[:, :2] * np.array(stored.provenance.level_scale)
+    spacing, um, marks = stored.provenance.level_0_spacing_um, embeddings.positions_um, embeddings.fallbacks
+    return Embeddings(
+        np.concatenate([embeddings.matrix, np.full((len(holes), embeddings.dimension), np.nan, np.float32)]),
+        np.concatenate([embeddings.boxes, holes]),
+        np.concatenate([embeddings.positions_px, px]),
+        None if um is None else np.concatenate([um, px * np.array(spacing)]),
+        None if marks is None else np.concatenate([marks, np.zeros(len(holes), np.bool_)]),
+    )
 
 
 def read_stored(

@@ -14,7 +14,7 @@ from connectors.dicom.readback.graphics import boxes_of
 from connectors.dicom.readback.part10 import is_big_endian
 from connectors.dicom.readback.slide_levels import FindSlide, SlideLevel
 from connectors.dicom.readback.stored import Origin
-from connectors.dicom.result.concepts import FALLBACK_PATCHES, SCHEME
+from connectors.dicom.result.concepts import FALLBACK_PATCHES, HOLE_PATCHES, SCHEME
 from connectors.dicom.result.derived import line
 from connectors.dicom.result.record import Record
 from models.domain.errors import ResultCorrupt, ResultNotFound
@@ -30,11 +30,14 @@ class AnnotationPart(ReadValues):
     Parameters
     ----------
     fallbacks : bool array, shape (N,), or None
+    holes : int32 array, shape (M, 4)
+        Boxes of the patches of Slidewire's result that have no embedding, as its first part holds them.
     record : Record or None
         None: the object is not Slidewire's. Where there is one, the level was not looked for.
     """
 
     fallbacks: NDArray[np.bool_] | None
+    holes: NDArray[np.int32]
     record: Record | None
 
 
@@ -75,6 +78,7 @@ def read_part(dataset: Dataset, group: str, find_slide: FindSlide) -> Annotation
         matrix=matrix,
         boxes=boxes,
         fallbacks=_fallbacks(dataset, boxes, record, order),
+        holes=_holes(dataset, order),
         record=record,
         columns=tuple(_name(item) for item in chosen.MeasurementsSequence),
         algorithm=(str(algorithms[0].get("AlgorithmName", "")), str(algorithms[0].get("AlgorithmVersion", ""))),
@@ -188,6 +192,13 @@ def _fallbacks(
     if int(marked.sum()) != record.fallbacks:
         raise ResultCorrupt("The stored embeddings have lost which patches were embedded without normalisation.")
     return marked
+
+
+def _holes(dataset: Dataset, order: str) -> NDArray[np.int32]:
+    """Return the boxes in the groups of holes."""
+    groups = [group for group in dataset.AnnotationGroupSequence if _has_type(group, HOLE_PATCHES)]
+    found = [np.empty((0, 4)), *(boxes_of(group, order, None, solid=False) for group in groups)]
+    return np.asarray(np.rint(np.concatenate(found)), np.int32)
 
 
 def _has_type(group: Dataset, concept: Any) -> bool:

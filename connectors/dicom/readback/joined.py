@@ -28,16 +28,18 @@ def joined(first: AnnotationPart, others: Iterator[AnnotationPart]) -> StoredEmb
     """
     record = recorded(first)
     columns, origin, notes = first.columns, first.origin, first.notes
-    whole = _joined(record, first, others) if record.parts > 1 else verified(first)
+    whole, holes = _joined(record, first, others) if record.parts > 1 else (verified(first), first.holes)
     if next(others, None) is not None:
         raise ResultCorrupt("There are more objects than the stored embeddings are said to be in.")
+    if len(holes) != record.holes:
+        raise ResultCorrupt("The stored embeddings have lost which patches have none.")
     if whole.digest != record.whole_sha256 or record.patches not in {None, len(whole)}:
         raise ResultCorrupt(_DIFFERS)
     if record.holes:
         notes = (*notes, f"{record.holes} patches have no embedding: their pixels could not be had")
     slide = origin.image_series_uid
     return StoredEmbeddings(
-        whole, _provenance(record), columns, notes, digest_verified=True, origin=origin, slide=slide
+        whole, _provenance(record), columns, notes, digest_verified=True, origin=origin, slide=slide, hole_boxes=holes
     )
 
 
@@ -82,24 +84,28 @@ def _placed(
     return embeddings
 
 
-def _joined(record: Record, first: AnnotationPart, others: Iterator[AnnotationPart]) -> Embeddings:
-    """Return the patches of all parts, each copied to its place."""
+def _joined(
+    record: Record, first: AnnotationPart, others: Iterator[AnnotationPart]
+) -> tuple[Embeddings, NDArray[np.int32]]:
+    """Return the patches of all parts, each copied to its place, and the boxes of the holes."""
     count, dimension = record.patches or 0, first.matrix.shape[1]
     if not 0 < count * dimension * 4 <= record.parts * PART_BYTES:  # before that much is asked for
         raise ResultCorrupt("The description of the stored embeddings is damaged.")
     matrix, boxes = np.empty((count, dimension), np.float32), np.empty((count, 4), np.int32)
     marks = None if first.fallbacks is None else np.empty(count, np.bool_)
     places: dict[int, tuple[int, int]] = {}
+    holes: list[NDArray[np.int32]] = []
     for part in chain([first], others):
         place = _place(record, recorded(part), len(part.matrix), places)
         embeddings = verified(part)
         if embeddings.dimension != dimension or (embeddings.fallbacks is None) != (marks is None):
             raise ResultCorrupt("The stored objects are not parts of one result.")
+        holes.append(part.holes)
         matrix[slice(*place)], boxes[slice(*place)] = embeddings.matrix, embeddings.boxes
         if marks is not None:
             marks[slice(*place)] = embeddings.fallbacks
     _complete(record, places)
-    return _placed(record, matrix, boxes, marks)
+    return _placed(record, matrix, boxes, marks), np.concatenate(holes)
 
 
 def _place(record: Record, own: Record, patches: int, places: dict[int, tuple[int, int]]) -> tuple[int, int]:

@@ -47,6 +47,9 @@ class StoredEmbeddings:
     digest_verified : bool
         Whether the values are those of a digest that was recorded with them; other writers record none.
     origin : Origin
+    hole_boxes : int32 array, shape (M, 4), or None
+        Boxes of the patches of Slidewire's result that have no embedding. Where they were among the others is not
+        stored. None: unknown, or in `embeddings`.
     slide : str
         File-name-safe name of the slide: the series UID of the image, of a table what its file is called after; "" if
         unknown.
@@ -59,6 +62,7 @@ class StoredEmbeddings:
     digest_verified: bool = False
     origin: Origin = Origin()
     slide: str = ""
+    hole_boxes: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.embeddings)

@@ -45,8 +45,13 @@ def test_a_folder_gives_each_result_once(result: Result, tmp_path: Path) -> None
     assert sorted(len(one.stored) for one in read) == [12, 25]
 
 
-def test_a_result_is_made_again_to_the_byte(result: Result, tmp_path: Path) -> None:
-    """From its file alone, the objects of a result are written with the same bytes as before: header and all."""
+@pytest.mark.parametrize("holes", [[], [0, 7, 24]])
+def test_a_result_is_made_again_to_the_byte(result: Result, tmp_path: Path, holes: list[int]) -> None:
+    """From its file alone, the objects of a result are written with the same bytes as before: header, holes and all."""
+    matrix = result.embeddings.matrix.copy()
+    matrix[holes] = np.nan
+    marks = np.arange(25) == 3
+    result = replace(result, embeddings=replace(result.embeddings, matrix=matrix, fallbacks=marks))
     annotations, report = stored(tmp_path, result)
     [read] = found(annotations)
     again = [b"".join(made.chunks()) for made in build_objects(read.result())]

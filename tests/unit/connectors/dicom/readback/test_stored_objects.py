@@ -83,13 +83,24 @@ def test_an_encoder_that_cannot_fall_back_has_no_marks() -> None:
 
 
 def test_holes_are_told_of() -> None:
-    """Patches without an embedding are not there, and a note counts them."""
+    """Patches without an embedding are not among the others; a note counts them, and their boxes are kept."""
     result = make_result(20, 4, rich_header())
     result.embeddings.matrix[[3, 5]] = np.nan
     result = replace(result, embeddings=replace(result.embeddings))
     read = read_annotations(annotations(result))
     assert np.array_equal(read.matrix, result.embeddings.whole().matrix)
     assert read.notes == ("2 patches have no embedding: their pixels could not be had",)
+    assert np.array_equal(read.hole_boxes, result.embeddings.boxes[[3, 5]])
+
+
+def test_lost_holes_are_noticed() -> None:
+    """A result that is said to have holes, and whose group of holes is gone, is not whole."""
+    result = make_result(20, 4, rich_header())
+    result.embeddings.matrix[[3, 5]] = np.nan
+    dataset = annotations(replace(result, embeddings=replace(result.embeddings)))
+    del dataset.AnnotationGroupSequence[1]
+    with pytest.raises(ResultCorrupt, match="which patches have none"):
+        read_annotations(dataset)
 
 
 def group_of(dataset: Dataset) -> Dataset:
