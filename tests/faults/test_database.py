@@ -125,9 +125,10 @@ def test_connections_are_ended_again_and_again(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
-    ended = 0
+    ended = rounds = 0
     with psycopg.connect(postgresql_url, autocommit=True) as connection:
-        for _ in range(30):
+        while rounds < 30 or (ended <= 10 and rounds < 300):  # on a busy machine they connect again more slowly
+            rounds += 1
             row = connection.execute(others).fetchone()
             assert row is not None
             ended += int(row[0])
