@@ -16,7 +16,7 @@ def spread(count: int, dimension: int, seed: int = 3) -> NDArray[np.float32]:
     return np.asarray(scores @ axes + 5, np.float32)
 
 
-@pytest.mark.parametrize(("count", "dimension"), [(300, 12), (12, 300), (30, 30), (2, 7)])
+@pytest.mark.parametrize(("count", "dimension"), [(300, 12), (12, 300), (30, 30), (2, 7), (4_500, 6)])
 def test_as_a_singular_value_decomposition_finds_them(count: int, dimension: int) -> None:
     """Scores and shares of variance are those of an SVD of the centred matrix, but for signs."""
     matrix = spread(count, dimension)
@@ -67,7 +67,7 @@ def test_signs_are_settled(count: int, dimension: int) -> None:
 
 
 def test_many_rows_are_all_projected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of more rows than are looked at, each is projected onto the axes of the others, block by block."""
+    """Of more rows than are looked at, each is projected onto the axes of the others."""
     matrix = spread(1000, 6)
     whole = principal_components(matrix).values
     monkeypatch.setattr(principal, "_MOST_ROWS", 300)
