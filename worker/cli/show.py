@@ -1,14 +1,18 @@
 """``slidewire demo``: the whole of it on a public slide, without any service."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from models.domain.request import EmbedRequest, OutputSpec, PatchSpec
 from worker.cli.reply import EXIT_FAILED, job_object, print_error, print_json, reported
 from worker.cli.report import write_page
+
+if TYPE_CHECKING:
+    from connectors.endpoints import Endpoint
 
 _PATCHES = PatchSpec(stride_px=112)  # half a patch: a finer picture
 _ABOUT = {
@@ -24,6 +28,10 @@ def demo(
         "demo-out"
     ),
     encoder: Annotated[str, typer.Option("--encoder", "-e", help="Model.")] = "efficientnet-lite0",
+    send: Annotated[
+        str | None,
+        typer.Option("--send", metavar="ENDPOINT", help="Only store the slide there, for `slidewire watch` to find."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Fetch a public slide, write it as DICOM, embed it, and leave table, DICOM objects and a picture.
@@ -31,19 +39,19 @@ def demo(
     Example: slidewire demo --out demo-out
     """
     from worker.cli.progress import progress_bar
-    from worker.demo.pyramid import write_pyramid
-    from worker.demo.sample import fetch_sample, read_sample
     from worker.embedding import run_inline, submit
-    from worker.settings import Settings
+    from worker.settings import Settings, load_settings
     from worker.telemetry import configure_logging
     from worker.wiring import Installation
 
     configure_logging(level=logging.ERROR)
     with reported(json):
-        typer.echo("Fetching a public H&E slide (CMU-1-Small-Region, 2220 x 2967 px, 0.499 um/px) ...", err=True)
-        pixels, spacing_um = read_sample(fetch_sample(out / "sample"))
+        target = None if send is None else load_settings().open_endpoints().named(send)
         slide = out / "cmu-region"
-        write_pyramid(pixels, spacing_um, slide)
+        files = _write_sample(out / "sample", slide)
+        if target is not None:
+            _send(files, target, as_json=json)
+            return
         # A ledger of its own: the demo touches nothing outside its folder.
         settings = Settings(state_folder=out / "state", ledger_url="", broker_url="", checkpoints=None)
         request = EmbedRequest(str(slide), encoder, OutputSpec(str(out), dicom_files=True, picture=True), _PATCHES)
@@ -61,6 +69,27 @@ def demo(
         raise typer.Exit(EXIT_FAILED)
     if not json:
         _say(reply, slide)
+
+
+def _write_sample(cache: Path, slide: Path) -> tuple[Path, ...]:
+    """Fetch the public slide, write it as DICOM into a folder, and return the files."""
+    from worker.demo.pyramid import write_pyramid
+    from worker.demo.sample import fetch_sample, read_sample
+
+    typer.echo("Fetching a public H&E slide (CMU-1-Small-Region, 2220 x 2967 px, 0.499 um/px) ...", err=True)
+    pixels, spacing_um = read_sample(fetch_sample(cache))
+    return write_pyramid(pixels, spacing_um, slide)
+
+
+def _send(files: Sequence[Path], endpoint: "Endpoint", *, as_json: bool) -> None:
+    """Store the sample in a server of the settings, and say so."""
+    from worker.demo.delivery import deliver
+
+    deliver(files, endpoint)
+    if as_json:
+        print_json({"endpoint": endpoint.name, "instances": len(files)})
+    else:
+        typer.echo(f"Stored {len(files)} instances of one slide in {endpoint.name}.")
 
 
 def _say(reply: dict[str, Any], slide: Path) -> None:
