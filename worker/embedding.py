@@ -16,7 +16,7 @@ from worker.engine import Engine, Progress
 from worker.ledger import JobRecord, JobState, Lane
 from worker.pipeline import Cancellation
 from worker.settings import Settings, load_settings
-from worker.submission import Prepared, Ways, prepare
+from worker.submission import Prepared, Ways, asked, prepare
 from worker.wiring import Installation
 
 _FINAL = {JobState.SUCCEEDED, JobState.FAILED, JobState.QUARANTINED, JobState.CANCELLED}
@@ -103,9 +103,13 @@ def run_inline(
 
     Raises
     ------
+    VersionUnknown
+        A newer Slidewire submitted the job before; it stays in the ledger for its workers.
     Interrupted
         Somebody asked to stop; the job stays in the ledger and goes on when it is submitted again.
     """
+    if job.state not in _FINAL:
+        asked(job)
     stop = cancellation or Cancellation()
     engine = Engine(installation, stop, inline=True, progress=progress)
     try:

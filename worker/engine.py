@@ -2,14 +2,16 @@
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from traceback import extract_tb
 from typing import NoReturn
 
 import structlog
+from structlog.contextvars import bind_contextvars, bound_contextvars
 
-from connectors.protocols import Result, Source
+from connectors.endpoints import name_of
+from connectors.protocols import Metered, Result, Source, Traffic
 from connectors.registry import open_source
 from models.domain.embedding import Embeddings, Provenance
 from models.domain.errors import (
@@ -20,6 +22,7 @@ from models.domain.errors import (
     LedgerError,
     SlidewireError,
     SourceError,
+    VersionUnknown,
     WorkFailed,
 )
 from models.domain.patch import BatchEmbedding, Rows
@@ -27,12 +30,14 @@ from models.domain.plan import Plan
 from models.domain.request import EmbedRequest
 from worker.heartbeat import Pulse, end_process
 from worker.killpoint import reach
-from worker.ledger import JobRecord, Lane, Lease
+from worker.ledger import ANYTHING, JobRecord, Lease, Remit
+from worker.metrics.work import ShardEvent
 from worker.outcome import result_of
 from worker.pipeline import Cancellation, Limits, Part, embed_part
 from worker.report.picture import draw_picture
 from worker.stages.collect import assemble, collect_batches
 from worker.stages.publish import publish_result
+from worker.submission import asked
 from worker.tissue import look_again
 from worker.wiring import Installation
 
@@ -71,8 +76,8 @@ class Engine:
     progress : callable or None
     after_shard : callable or None
         Called when a shard has ended, which may have made others ready.
-    lanes : collection of Lane
-        Only jobs of these.
+    remit : Remit
+        Only jobs within it.
     """
 
     def __init__(
@@ -83,7 +88,7 @@ class Engine:
         inline: bool = False,
         progress: Progress | None = None,
         after_shard: Callable[[], object] | None = None,
-        lanes: Collection[Lane] = tuple(Lane),
+        remit: Remit = ANYTHING,
     ) -> None:
         self._installation = installation
         self._ledger = installation.ledger
@@ -91,18 +96,23 @@ class Engine:
         self._inline = inline
         self._progress = progress or _unwatched
         self._after_shard = after_shard or (lambda: None)
-        self._lanes = lanes
+        self._remit = remit
         self._open: tuple[str, _Job, Source] | None = None
+        self._record: JobRecord | None = None
+        self._told = Traffic()
         self._owed: tuple[Lease, SlidewireError, str] | None = None
 
     def close(self) -> None:
         """Let go of the slide in hand."""
+        self._record = None
         if self._open:
-            job, _, source = self._open
+            job_id, job, source = self._open
             traffic = source.close()
+            self._tell(traffic)
             self._installation.traffic += traffic
-            _log.info("slide closed", job=job, requests=traffic.requests, bytes_read=traffic.bytes_read)
-            self._open = None
+            read = {"requests": traffic.requests, "bytes_read": traffic.bytes_read}
+            _log.info("slide closed", job=job_id, encoder=job.request.encoder, **read)
+            self._open, self._told = None, Traffic()
 
     def run_next(self, job_id: str | None = None) -> bool:
         """Claim one shard and work on it to its end, or until its turn is over.
@@ -118,34 +128,44 @@ class Engine:
             False if there was nothing to claim.
         """
         self._pay()
-        lease = self._ledger.shards.claim(self._installation.owner, job_id, self._lanes)
+        lease = self._ledger.shards.claim(self._installation.owner, job_id, self._remit)
         if lease is None:
             return False
-        log = _log.bind(job=lease.job_id, shard=lease.index, kind=lease.kind)
-        try:
-            self._work(lease)
-        except LeaseLost:
-            log.warning("lease lost: the work is dropped")
-        except (Interrupted, JobCancelled) as exc:
-            log.info("shard given back", code=exc.code)
-            self._end(lease, exc)
-        except SlidewireError as exc:
-            log.warning("shard failed", code=exc.code, retryable=exc.retryable)
-            if isinstance(exc, DeviceLost) and not self._inline:
-                self._end_with_process(lease, exc)
-            self._end(lease, exc)
-        except Exception as exc:  # noqa: BLE001 - a bug of ours ends the job, not the worker
-            # The text of a foreign exception may hold anything; where it was raised may be told.
-            where = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in extract_tb(exc.__traceback__)]
-            log.error("shard failed", code="INTERNAL", error=type(exc).__name__, where=where)  # noqa: TRY400
-            bug = SlidewireError(f"Slidewire itself failed ({type(exc).__name__}); see the worker's log.")
-            self._end(lease, bug, f"{type(exc).__name__} at {' > '.join(where[-4:])}")
+        place = {"job": lease.job_id, "shard": lease.index, "kind": lease.kind, "endpoint": name_of(lease.endpoint)}
+        with bound_contextvars(**place):
+            event = self._try(lease)
+            self._installation.metrics.ended(lease.kind, event)
         self._after_shard()
         return True
 
+    def _try(self, lease: Lease) -> ShardEvent:
+        """Work on a shard; whatever becomes of it is noted."""
+        try:
+            return self._work(lease)
+        except LeaseLost:
+            _log.warning("lease lost: the work is dropped")
+            return ShardEvent.LOST
+        except (Interrupted, JobCancelled, VersionUnknown) as exc:
+            _log.info("shard given back", code=exc.code)
+            self._end(lease, exc)
+            return ShardEvent.RELEASED
+        except SlidewireError as exc:
+            _log.warning("shard failed", code=exc.code, retryable=exc.retryable)
+            if isinstance(exc, DeviceLost) and not self._inline:
+                self._end_with_process(lease, exc)
+            self._end(lease, exc)
+            return ShardEvent.FAILED
+        except Exception as exc:  # noqa: BLE001 - a bug of ours ends the job, not the worker
+            # The text of a foreign exception may hold anything; where it was raised may be told.
+            where = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in extract_tb(exc.__traceback__)]
+            _log.error("shard failed", code="INTERNAL", error=type(exc).__name__, where=where)
+            bug = SlidewireError(f"Slidewire itself failed ({type(exc).__name__}); see the worker's log.")
+            self._end(lease, bug, f"{type(exc).__name__} at {' > '.join(where[-4:])}")
+            return ShardEvent.CRASHED
+
     def _end(self, lease: Lease, error: SlidewireError, detail: str = "") -> None:
         """End a lease with an error; the ledger knows what each means for shard and job."""
-        if self._inline and not isinstance(error, Interrupted | JobCancelled):
+        if self._inline and not isinstance(error, Interrupted | JobCancelled | VersionUnknown):
             error = WorkFailed.of(error)
         self._owed = (lease, error, detail)
         self._pay()
@@ -155,7 +175,7 @@ class Engine:
         try:
             self._end(lease, error)
         except LedgerError:
-            _log.warning("the lease runs out by itself", job=lease.job_id)
+            _log.warning("the lease runs out by itself")
         end_process(error)
 
     def _pay(self) -> None:
@@ -169,19 +189,30 @@ class Engine:
             _log.warning("lease lost before its end was noted", job=self._owed[0].job_id)
         self._owed = None
 
-    def _work(self, lease: Lease) -> None:
+    def _work(self, lease: Lease) -> ShardEvent:
         settings = self._installation.settings
         every_s = settings.lease_s / _BEATS_A_LEASE
         # A publication moves by whole objects.
         stall_s = settings.stall_s * (1 if lease.kind == "embed" else _STALLS_A_PUBLICATION)
         cancellation = Cancellation(after=self._stop)
-        with Pulse(self._ledger, lease, cancellation, every_s=every_s, stall_s=stall_s) as pulse:
+        pulse = Pulse(self._ledger, lease, cancellation, every_s=every_s, stall_s=stall_s)
+        with pulse, self._installation.activity.working(lambda: pulse.still_s, stall_s):
+            bind_contextvars(encoder=self._record_of(lease).encoder)
+            _log.info("shard claimed", patches=lease.stop - lease.start)
+            started = time.monotonic()
             if lease.kind == "publish":
-                self._publish(lease, pulse, cancellation)
-            else:
-                self._embed(lease, pulse, cancellation)
-                cancellation.check()
-                self._ledger.shards.complete(lease)
+                return self._publish(lease, pulse, cancellation)
+            self._embed(lease, pulse, cancellation)
+            cancellation.check()
+            self._ledger.shards.complete(lease)
+            seconds = round(time.monotonic() - started, 1)
+            _log.info("shard completed", patches=lease.stop - lease.start, seconds=seconds)
+            return ShardEvent.COMPLETED
+
+    def _record_of(self, lease: Lease) -> JobRecord:
+        if self._record is None or self._record.id != lease.job_id:
+            self._record = self._ledger.jobs.get(lease.job_id)
+        return self._record
 
     def _load(self, lease: Lease) -> tuple[_Job, Source]:
         """Open the job's slide, once for all its shards, and see that it is still the slide that was planned.
@@ -190,16 +221,18 @@ class Engine:
         ------
         SourceError
             It has changed, or is gone.
+        VersionUnknown
+            A newer Slidewire submitted the job.
         """
         if self._open and self._open[0] == lease.job_id:
             return self._open[1], self._open[2]
         self.close()
-        record = self._ledger.jobs.get(lease.job_id)
+        record = self._record_of(lease)
+        request, provenance = asked(record)
         plan = Plan.from_bytes(self._ledger.jobs.plan(lease.job_id))
-        request = EmbedRequest.from_json(record.request["request"])
         # One pace for all the job's shards that come here: what the server is like is learnt once a slide.
         limits = self._installation.limits_for(plan.slide.ref).paced()
-        job = _Job(record, request, Provenance.from_json(record.request["provenance"]), plan, limits)
+        job = _Job(record, request, provenance, plan, limits)
         source = open_source(plan.slide.ref, self._installation.endpoints)
         if source.slide.levels != plan.slide.levels:
             source.close()
@@ -220,11 +253,15 @@ class Engine:
         def save(first_batch: int, batches: int, rows: Rows) -> None:
             self._ledger.checkpoints.save(lease, first_batch, batches, rows)
 
-        turn_over = math.inf if self._inline else time.monotonic() + self._installation.settings.turn_s
+        metrics, settings = self._installation.metrics, self._installation.settings
+        turn_over = math.inf if self._inline else time.monotonic() + settings.turn_s
 
         def counted(batches: Iterator[BatchEmbedding]) -> Iterator[BatchEmbedding]:
             for batch in batches:
                 self._advance(pulse, len(batch.rows))
+                metrics.embedded(job.request.encoder, len(batch.rows), job.plan.batch_size)
+                if isinstance(source, Metered):
+                    self._tell(source.traffic)
                 yield batch
                 if time.monotonic() > turn_over:
                     raise Interrupted("The shard's turn is over; it goes on from its last checkpoint.")
@@ -232,25 +269,30 @@ class Engine:
         try:
             for part in missing_parts(lease, job.plan.batch_size, safe):
                 embedded = embed_part(source, job.plan, part, encoder, job.limits, cancellation)
-                collect_batches(counted(embedded), save, self._installation.settings.checkpoint_s)
+                collect_batches(counted(embedded), save, settings.checkpoint_s)
         except SourceError:
             self.close()
             self._load(lease)  # if frames are missing because the slide has changed, that is the error
             raise
 
+    def _tell(self, traffic: Traffic) -> None:
+        """Count what was read of the slide in hand since that was counted last."""
+        self._installation.metrics.read(traffic - self._told)
+        self._told = traffic
+
     def _advance(self, pulse: Pulse, patches: int) -> None:
         pulse.advance(patches)
         self._progress(patches)
 
-    def _publish(self, lease: Lease, pulse: Pulse, cancellation: Cancellation) -> None:
+    def _publish(self, lease: Lease, pulse: Pulse, cancellation: Cancellation) -> ShardEvent:
         pulse.enter("assembling")
         self.close()  # opened anew: nothing is published of a slide that has changed while it was read
         job, source = self._load(lease)
         kept = self._ledger.checkpoints.load(lease.job_id)
         if sum(part.patches for part, _ in kept) != len(job.plan.grid):
-            _log.warning("checkpoints missing: their shards run again", job=lease.job_id)
+            _log.warning("checkpoints missing: their shards run again")
             self._ledger.shards.rewind(lease)
-            return
+            return ShardEvent.RELEASED
         embeddings = assemble(job.plan, [rows for _, rows in kept], job.provenance.dimension)
         result = self._result(job, source, embeddings)
         pulse.enter("publishing")
@@ -261,8 +303,10 @@ class Engine:
             outputs = publish_result(result, sinks)
         reach("publish.after_write")
         self._ledger.shards.publish(lease, outputs, int(embeddings.holes.sum()))
+        _log.info("job published", outputs=len(outputs), patches=len(job.plan.grid))
         self._ledger.checkpoints.discard(lease.job_id)
         self.close()
+        return ShardEvent.COMPLETED
 
     def _result(self, job: _Job, source: Source, embeddings: Embeddings) -> Result:
         header = source.header(job.plan.grid.level)

@@ -23,6 +23,7 @@ from connectors.hub_access import HubAccess
 from connectors.profile import ProfileFolder
 from connectors.protocols import Gate
 from models.domain.errors import SettingsInvalid
+from worker.intake_settings import RuleSettings, WatchSettings, WebhookSettings
 from worker.ledger.records import EndpointRules, QuietHours, Rules
 
 _FILE = "slidewire.toml"
@@ -82,6 +83,7 @@ class ServerSettings(BaseModel):
 class EndpointSettings(ServerSettings):
     """A DICOMweb server: ``[endpoints.NAME]`` in the file."""
 
+    orthanc_url: str = Field("", pattern=r"^(https?://[^\s?#@]+)?$")
     frames_per_request: int = Field(900, ge=1, le=10_000)
     url_characters: int = Field(6000, ge=200)
     workers: int | None = Field(None, ge=1)
@@ -109,7 +111,10 @@ class EndpointSettings(ServerSettings):
     def endpoint(self, name: str) -> Endpoint:
         """Return the endpoint these settings describe."""
         return replace(
-            super().endpoint(name), frames_per_request=self.frames_per_request, url_characters=self.url_characters
+            super().endpoint(name),
+            orthanc_url=self.orthanc_url.rstrip("/"),
+            frames_per_request=self.frames_per_request,
+            url_characters=self.url_characters,
         )
 
     @property
@@ -221,6 +226,18 @@ class Settings(BaseSettings):
     """Encoders of your own by name: an ONNX file, or a server."""
     deidentify_key: str = Field("", repr=False)
     """Reference to the secret that `slidewire export --deidentify` makes pseudonyms with: env:NAME or file:PATH."""
+    rules: list[RuleSettings] = Field(default_factory=list)
+    """Which slides of a watched archive are embedded, and how; the first that matches holds."""
+    watch: WatchSettings = WatchSettings()
+    """How archives are watched."""
+    webhook: WebhookSettings | None = None
+    """Who is told of jobs that ended."""
+    metrics_port: int | None = Field(None, ge=0, le=65535)
+    """Port of /metrics, /livez and /readyz of a worker or watch; 0: a free one; not set: none."""
+    metrics_host: str = Field("127.0.0.1", min_length=1)
+    """Address that it is bound to; they say nothing of patients, and ask for no password."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """From which level on a worker or watch tells what happens."""
     decoders: int = Field(default_factory=lambda: max(1, os.cpu_count() or 1), ge=1)
     """Threads that decode frames."""
 
@@ -233,16 +250,29 @@ class Settings(BaseSettings):
         toml = TomlConfigSettingsSource(settings_cls, toml_file=_config_file())
         return named["init_settings"], named["env_settings"], toml
 
+    @field_validator("rules")
+    @classmethod
+    def _named_once(cls, rules: list[RuleSettings]) -> list[RuleSettings]:
+        names = [rule.name for rule in rules]
+        if len(set(names)) != len(names):
+            raise ValueError("two rules have the same name")
+        return rules
+
     @property
     def ledger(self) -> str:
         """URL of the ledger to open."""
         return self.ledger_url or f"sqlite:///{self.state_folder.absolute() / 'ledger.sqlite'}"
 
     @property
-    def rules(self) -> Rules:
+    def ledger_rules(self) -> Rules:
         """What the ledger goes by."""
         endpoints = {name: settings.rules for name, settings in self.endpoints.items()}
         return Rules(self.lease_s, self.patience_h * 3600.0, endpoints)
+
+    @property
+    def followed(self) -> dict[str, bool]:
+        """Names of the endpoints: whether there is an event log to follow."""
+        return {name: bool(settings.orthanc_url) for name, settings in self.endpoints.items()}
 
     @property
     def checkpoint_folder(self) -> Path:

@@ -14,7 +14,7 @@ from connectors.protocols import Result
 from connectors.registry import open_source
 from connectors.sinks.files import put
 from connectors.sinks.stow import StowSink
-from models.domain.embedding import Embeddings, Output, Provenance
+from models.domain.embedding import Embeddings, Output
 from models.domain.errors import RequestError, SourceError
 from models.domain.job import JobState
 from models.domain.plan import Plan
@@ -24,6 +24,7 @@ from models.imaging.similarity import cosine_similarity
 from worker.outcome import result_of
 from worker.report.heat import draw_heat
 from worker.report.stored import read_back
+from worker.submission import asked
 from worker.tissue import read_thumbnail
 from worker.wiring import Installation
 
@@ -82,8 +83,7 @@ class Similarity:
         if job.state is not JobState.SUCCEEDED:
             raise RequestError(f"The job is {job.state}: there is nothing to compare before it has succeeded.")
         plan = Plan.from_bytes(installation.ledger.jobs.plan(job.id))
-        request = EmbedRequest.from_json(job.request["request"])
-        provenance = Provenance.from_json(job.request["provenance"])
+        request, provenance = asked(job)
         embeddings = read_back(job, plan, installation.endpoints)
         row = patch_at(plan, embeddings, point)
         source = open_source(plan.slide.ref, installation.endpoints)

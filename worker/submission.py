@@ -15,14 +15,14 @@ from connectors.tables.registry import check_tables
 from models.domain.embedding import Provenance, ResultKey
 from models.domain.errors import ColorUnavailable, RequestError
 from models.domain.plan import Plan
-from models.domain.request import EmbedRequest, PatchSpec
+from models.domain.request import EmbedRequest, PatchSpec, check_known
 from models.domain.slide import Reading, SlideRef
 from models.encoders import registry
 from models.encoders.suitability import check_digest, check_licence, check_patches
 from models.encoders.weights.digest import weights_digest
 from models.encoders.weights.published import check_fetched
 from models.imaging.color import color_transform
-from worker.ledger import Lane, NewJob
+from worker.ledger import JobRecord, Lane, NewJob
 from worker.settings import Settings
 from worker.stages.plan import plan_patches
 from worker.tissue import find_tissue
@@ -68,6 +68,19 @@ class Prepared:
             shards=self.plan.shards(shard_patches),
             endpoint=endpoint,
         )
+
+
+def asked(job: JobRecord) -> tuple[EmbedRequest, Provenance]:
+    """Return what a job of the ledger asks for, and what was known of it when it was submitted.
+
+    Raises
+    ------
+    VersionUnknown
+        A newer Slidewire submitted it.
+    """
+    request = EmbedRequest.from_json(job.request["request"])
+    check_known(Provenance.__slots__, job.request["provenance"])
+    return request, Provenance.from_json(job.request["provenance"])
 
 
 @dataclass(frozen=True, slots=True)

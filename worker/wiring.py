@@ -18,9 +18,11 @@ from models.domain.slide import SlideRef
 from models.encoders import registry
 from models.encoders.protocol import Encoder
 from models.encoders.weights.digest import weights_digest
+from worker.activity import Activity
 from worker.declared import register_declared
 from worker.gate import Gates
 from worker.ledger import Ledger
+from worker.metrics.work import WorkMetrics
 from worker.pipeline import Limits
 from worker.settings import Settings
 
@@ -36,14 +38,20 @@ class Installation:
     ----------
     traffic : Traffic
         What this process has read of slides that it has closed.
+    activity : Activity
+        What it is doing.
+    metrics : WorkMetrics
+        What it has done.
     """
 
     def __init__(self, settings: Settings) -> None:
         register_declared(settings.encoders)
         self.settings = settings
         self.traffic = Traffic()
-        self.ledger = Ledger(settings.ledger, settings.checkpoint_folder, settings.rules)
-        self.gates = Gates(self.ledger.endpoints, settings.rules.endpoints)
+        self.activity = Activity()
+        self.metrics = WorkMetrics(self.activity)
+        self.ledger = Ledger(settings.ledger, settings.checkpoint_folder, settings.ledger_rules)
+        self.gates = Gates(self.ledger.endpoints, settings.ledger_rules.endpoints)
         self.endpoints: Endpoints = settings.open_endpoints(gates=self.gates.of)
         # Unique for ever: a host name, a process, and a number that no other process ever drew.
         self.owner = f"{socket.gethostname()[:40]}/{os.getpid()}/{uuid4().hex[:8]}"

@@ -18,8 +18,8 @@
     │   └── EmbeddingInvalid  OutputUnwritable  OutputUnavailable*  StoreRefused  StoreMismatch
     │                         ResultNotFound  ResultCorrupt
     ├── LedgerError               the queue of record
-    │   └── LeaseLost  JobNotFound  LedgerUnavailable*  WorkerLost
-    └── DeviceLost*  DeviceMemory  Interrupted*  JobCancelled  WorkFailed
+    │   └── LeaseLost  JobNotFound  LedgerUnavailable*  LedgerOutdated  WorkerLost
+    └── DeviceLost*  DeviceMemory  Interrupted*  VersionUnknown*  JobCancelled  WorkFailed
 
 Those marked * are worth another try. Messages carry no UID, token, patient name or query string: they
 end up in logs, in the ledger and on screens.
@@ -330,10 +330,23 @@ class LedgerUnavailable(LedgerError):
     retryable = True
 
 
+class LedgerOutdated(LedgerError):
+    """An older Slidewire wrote the database, and nobody has migrated it."""
+
+    code = ErrorCode.LEDGER_OUTDATED
+
+
 class Interrupted(SlidewireError):
     """The worker was asked to stop; the shard goes back without using an attempt."""
 
     code = ErrorCode.INTERRUPTED
+    retryable = True
+
+
+class VersionUnknown(SlidewireError):
+    """A newer Slidewire submitted the job: this one gives it back, for a newer one to do."""
+
+    code = ErrorCode.VERSION_UNKNOWN
     retryable = True
 
 

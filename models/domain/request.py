@@ -1,10 +1,10 @@
 """What was asked: a slide, an encoder, which patches, and where the result goes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
-from models.domain.errors import RequestError
+from models.domain.errors import RequestError, VersionUnknown
 from models.domain.slide import Reading
 
 CoordinateSpace = Literal["level-0", "instance"]
@@ -13,9 +13,27 @@ ColorProfile = Literal["none", "srgb", "adobergb", "rommrgb", "displayp3"]
 TissueMethod = Literal["otsu", "ez-wsi", "mask", "regions"]
 Annotations = Literal["required", "if-accepted"]
 
+FORMAT: Final = 1
+"""Number of the form in which a job lies in the ledger: the request, and plan and provenance beside it.
+
+Raised when a worker that does not know of a change would do the job otherwise, though it knows each field by name. A
+new field needs no new number: who does not know it gives the job back.
+"""
 DEFAULT_SPACING_UM = 0.5
 DEFAULT_PATCH_PX = 224
 DEFAULT_TISSUE_FRACTION = 0.1
+_NEWER = "A newer Slidewire submitted this job, and asks for something that this one does not know: upgrade this one."
+
+
+def check_known(known: Iterable[str], found: Iterable[str]) -> None:
+    """Refuse fields that are not known here.
+
+    Raises
+    ------
+    VersionUnknown
+    """
+    if not set(found) <= set(known):
+        raise VersionUnknown(_NEWER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +187,24 @@ class EmbedRequest:
     reading: Reading = field(default_factory=Reading)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data that `from_json` reads back."""
-        return asdict(self)
+        """Return plain data that `from_json` reads back, with the number of their form."""
+        return {"format": FORMAT, **asdict(self)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Rebuild a request from `to_json`'s data."""
-        fields = dict(data)
+        """Rebuild a request from `to_json`'s data; without a number they are of form 1.
+
+        Raises
+        ------
+        VersionUnknown
+            A newer Slidewire wrote them.
+        """
+        if data.get("format", 1) > FORMAT:
+            raise VersionUnknown(_NEWER)
+        fields = {name: value for name, value in data.items() if name != "format"}
+        check_known(cls.__slots__, fields)
+        for kind, part in ((PatchSpec, "patches"), (OutputSpec, "output"), (Reading, "reading")):
+            check_known(kind.__slots__, fields[part])
         patches = dict(fields["patches"])
         if patches["coordinates"] is not None:
             patches["coordinates"] = tuple((x, y) for x, y in patches["coordinates"])

@@ -22,11 +22,11 @@ SELECT {job_id}, {job_id}, 'result', 'pixel-grid', 'queued', :lane, :endpoint, '
 FROM n
 """
 _SHARDS = """
-INSERT INTO shard (id, job_id, kind, idx, start, stop, state, endpoint, rank, turn, epoch, owner, note, patches_done,
-    not_before, attempts, crashes, dispatch_no, updated_at)
+INSERT INTO shard (id, job_id, kind, idx, start, stop, state, endpoint, rank, turn, queue, epoch, owner, note,
+    patches_done, not_before, attempts, crashes, dispatch_no, updated_at)
 WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < :count - 1)
-SELECT {shard_id}, {job_id}, 'embed', idx, idx * 4096, idx * 4096 + 4096, 'pending', :endpoint, :rank, :first + i, 0,
-    '', '', 0, :not_before, 0, 0, 0, 0
+SELECT {shard_id}, {job_id}, 'embed', idx, idx * 4096, idx * 4096 + 4096, 'pending', :endpoint, :rank, :first + i,
+    'pixel-grid ' || :endpoint, 0, '', '', 0, :not_before, 0, 0, 0, 0
 FROM n CROSS JOIN (SELECT 0 AS idx UNION SELECT 1 UNION SELECT 2) AS part
 """
 _DIGITS = {

@@ -53,6 +53,15 @@ def _working(scene: Scene) -> str:
     return job
 
 
+def _entering(scene: Scene) -> str:
+    job = scene.submit()
+    with scene.slidewire.ledger() as connection:
+        connection.exec_driver_sql("UPDATE shard SET queue = ''")  # as an older process inserts them
+        connection.commit()
+    scene.dies("worker", "--drain", "--encoder", "pixel-grid")
+    return job
+
+
 def _submitting(scene: Scene) -> str:
     scene.dies("submit", scene.slide, *_WHAT)
     job = scene.submit()
@@ -120,7 +129,8 @@ class Place:
 _WRITES = ("before_file", "after_file", "before_commit", "after_commit")
 _PUBLISHES = ("before_write", "after_write", "before_commit", "after_commit")
 PLACES = {
-    "unnamed": Place(_submitting, (1,)),  # the ledger is made, or brought up to date
+    "migrate": Place(_submitting, (1,)),  # the ledger is made; or brought up to date, which is the same transaction
+    "enter": Place(_entering, (1,)),
     "submit": Place(_submitting, (1,)),
     "claim": Place(_working, (1, 2, _SHARDS + 1)),
     "heartbeat": Place(_working, (1,)),
@@ -137,7 +147,7 @@ PLACES = {
     "reopen": Place(_reopening, (1,)),
 }
 # Places off the path of a job; the tests of those parts come by there.
-ELSEWHERE = {"ring", "rung", "note", "draw", "resume", "backfill", "purge"}
+ELSEWHERE = {"ring", "rung", "note", "draw", "resume", "backfill", "purge", "watch"}
 
 
 def _cases(*, first: bool) -> list[object]:
@@ -221,7 +231,7 @@ def test_no_place_is_forgotten() -> None:
     source = "".join(
         path.read_text() for part in ("worker", "connectors", "models") for path in (ROOT / part).rglob("*.py")
     )
-    transactions = set(re.findall(r'\.write\("([a-z_]+)"', source)) | {"unnamed"}
+    transactions = set(re.findall(r'\.write\("([a-z_]+)"', source))
     assert not re.findall(r"\b_?db\.write\((?!\")", source), "a transaction without a name cannot be killed by it"
     places = {f"{name}.{edge}" for name in transactions for edge in ("before_commit", "after_commit")}
     places |= set(re.findall(r'\breach\("([a-z_.]+)"\)', source))

@@ -7,15 +7,21 @@ computed. Nothing else knows the database.
 from pathlib import Path
 from typing import Self
 
+from sqlalchemy import select
+
 from models.domain.job import JobState, Lane
+from worker.ledger.arrivals import Arrivals
 from worker.ledger.backfills import Backfills
 from worker.ledger.bells import Bells
 from worker.ledger.breaker import Calls
+from worker.ledger.census import Census
 from worker.ledger.checkpoints import Checkpoints
 from worker.ledger.database import Database
 from worker.ledger.endpoints import EndpointBook
 from worker.ledger.jobs import Jobs
+from worker.ledger.notices import Notices
 from worker.ledger.records import (
+    ANYTHING,
     Checkpoint,
     Doorbell,
     EndpointRecord,
@@ -28,6 +34,7 @@ from worker.ledger.records import (
     PurgeReport,
     QuietHours,
     ReapReport,
+    Remit,
     Rules,
     ShardState,
     Standing,
@@ -36,9 +43,12 @@ from worker.ledger.records import (
 from worker.ledger.shards import Shards
 
 __all__ = [
+    "ANYTHING",
+    "Arrivals",
     "Backfills",
     "Bells",
     "Calls",
+    "Census",
     "Checkpoint",
     "Checkpoints",
     "Database",
@@ -55,9 +65,11 @@ __all__ = [
     "Lease",
     "Ledger",
     "NewJob",
+    "Notices",
     "PurgeReport",
     "QuietHours",
     "ReapReport",
+    "Remit",
     "Rules",
     "ShardState",
     "Shards",
@@ -87,7 +99,10 @@ class Ledger:
     endpoints : EndpointBook
     checkpoints : Checkpoints
     backfills : Backfills
+    arrivals : Arrivals
+    notices : Notices
     bells : Bells
+    census : Census
     """
 
     def __init__(self, url: str, checkpoints: Path, rules: Rules | None = None) -> None:
@@ -98,7 +113,21 @@ class Ledger:
         self.endpoints = EndpointBook(self._db)
         self.checkpoints = Checkpoints(self._db, checkpoints)
         self.backfills = Backfills(self._db)
+        self.arrivals = Arrivals(self._db)
+        self.notices = Notices(self._db)
         self.bells = Bells(self._db, rules)
+        self.census = Census(self._db, rules)
+
+    def ask(self) -> None:
+        """Return if the database answers.
+
+        Raises
+        ------
+        LedgerUnavailable
+            It does not.
+        """
+        with self._db.read() as connection:
+            connection.execute(select(1))
 
     def close(self) -> None:
         """Close the connections to the database."""

@@ -14,7 +14,7 @@ from worker.ledger.claim import open_queues
 from worker.ledger.clock import NOW
 from worker.ledger.constant import constant
 from worker.ledger.database import Database
-from worker.ledger.records import Doorbell, Rules, ShardState
+from worker.ledger.records import Doorbell, Remit, Rules, ShardState
 from worker.ledger.schema import shard
 
 AT_A_TIME: Final = 500
@@ -75,7 +75,7 @@ class Bells:
                 connection.execute(update(shard).where(rung).values(rung_at=None))
 
     def _open(self, connection: Connection, lane: Lane) -> list[str]:
-        return [queue.endpoint for queue in open_queues(connection, self._rules, [lane])]
+        return [queue.endpoint for queue in open_queues(connection, self._rules, Remit((lane,)))]
 
 
 def _found(connection: Connection, query: Select[str], lane: Lane, endpoints: Sequence[str], most: int) -> list[str]:

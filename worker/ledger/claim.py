@@ -1,16 +1,18 @@
 """Which shard a worker gets next.
 
 Shards queue by endpoint and lane. The head of each queue is one probe of an index, so that however many shards wait for
-a server that is left alone just now, those of others behind them are found as fast.
+a server that is left alone just now, those of others behind them are found as fast. For a worker of certain encoders
+they queue by encoder, too, and by an index of their own.
 """
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    RowMapping,
     ScalarSelect,
     Select,
     and_,
@@ -29,7 +31,8 @@ from worker.ledger.breaker import BreakerState
 from worker.ledger.clock import NOW
 from worker.ledger.constant import constant
 from worker.ledger.database import Database
-from worker.ledger.records import EndpointRules, Lease, Rules, ShardState
+from worker.ledger.queues import enter_nameless, queue_at, queue_of
+from worker.ledger.records import EndpointRules, Lease, Remit, Rules, ShardState
 from worker.ledger.schema import attempt, endpoint, shard
 
 _DUE = and_(shard.c.state == constant(ShardState.PENDING), shard.c.not_before <= NOW)
@@ -38,11 +41,16 @@ _BARRED = and_(_UNWELL, or_(endpoint.c.open_until > NOW, endpoint.c.probe_until 
 _NO_RULES = EndpointRules()
 
 
-def _head(lane: Lane) -> ScalarSelect[Any]:
-    """Return the turn of an endpoint's first shard in a lane, as a column of the endpoint."""
-    of_queue = and_(_DUE, shard.c.endpoint == endpoint.c.key, shard.c.rank == constant(lane.rank))
-    query: Select[Any] = select(shard.c.turn).where(of_queue).order_by(shard.c.turn, shard.c.idx).limit(constant(1))
-    return query.correlate(endpoint).scalar_subquery()
+def _heads(of_endpoint: ColumnElement[bool]) -> Select[Any]:
+    """Return the query for the turn of each endpoint's first shard in each lane."""
+
+    def head(lane: Lane) -> ScalarSelect[Any]:
+        of_queue = and_(_DUE, of_endpoint, shard.c.rank == constant(lane.rank))
+        query: Select[Any] = select(shard.c.turn).where(of_queue).order_by(shard.c.turn, shard.c.idx).limit(constant(1))
+        return query.correlate(endpoint).scalar_subquery()
+
+    turns = (head(lane).label(lane) for lane in Lane)
+    return select(endpoint.c.key, endpoint.c.state, NOW.label("now"), *turns).where(~_BARRED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +87,14 @@ def _take_first(*due: ColumnElement[bool]) -> _Take:
 
 
 # Made once: to put a statement together takes longer than to run it.
-_HEADS = select(endpoint.c.key, endpoint.c.state, NOW.label("now"), *(_head(lane).label(lane) for lane in Lane)).where(
-    ~_BARRED
-)
-_TAKE_OF_QUEUE = _take_first(
-    shard.c.endpoint == bindparam("queue_endpoint"),
+_HEADS = _heads(shard.c.endpoint == endpoint.c.key)
+_HEADS_OF_ENCODER = _heads(shard.c.queue == queue_at(endpoint.c.key))
+_FROM_HEAD = (
     shard.c.rank == bindparam("queue_rank"),
     shard.c.turn >= bindparam("queue_turn"),  # saves a second walk over shards that wait to be tried again
 )
+_TAKE_OF_ENDPOINT = _take_first(shard.c.endpoint == bindparam("queue_endpoint"), *_FROM_HEAD)
+_TAKE_OF_ENCODER = _take_first(shard.c.queue == bindparam("queue_name"), *_FROM_HEAD)
 _LEASED = (
     select(func.count())
     .select_from(shard)
@@ -103,20 +111,21 @@ _TAKE_OF_JOB = _take_first(shard.c.job_id == bindparam("of_job"), shard.c.rank.i
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Who claims, and what would do: shards of one job or of any, of these lanes."""
+    """Who claims, and what would do: shards of one job or of any, within a remit."""
 
     owner: str
     job_id: str | None
-    lanes: frozenset[Lane]
+    remit: Remit
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """The shards of one endpoint in one lane, of which one may be claimed now.
+    """The shards of one endpoint in one lane, of one encoder or of all, of which one may be claimed now.
 
     Parameters
     ----------
     endpoint : str
+    encoder : str or None
     lane : Lane
     turn : int
         Of the first shard that is due: the serial of its job.
@@ -125,23 +134,31 @@ class Queue:
     """
 
     endpoint: str
+    encoder: str | None
     lane: Lane
     turn: int
     limited: bool
 
 
-def open_queues(connection: Connection, rules: Rules, lanes: Collection[Lane]) -> list[Queue]:
+def open_queues(connection: Connection, rules: Rules, remit: Remit) -> list[Queue]:
     """Return the queues that a shard may be claimed from, in the order of claims."""
     queues = []
-    for row in connection.execute(_HEADS).mappings().all():
-        rule = rules.endpoints.get(row["key"], _NO_RULES)
-        turns = {lane: row[lane] for lane in lanes if row[lane] is not None}
-        if rule.quiet is not None and rule.quiet.contains(row["now"]):
-            turns.pop(Lane.BACKFILL, None)
-        if turns and not _all_taken(connection, row["key"], rule):
-            limited = rule.workers is not None or row["state"] != BreakerState.CLOSED
-            queues += [Queue(row["key"], lane, turn, limited) for lane, turn in turns.items()]
+    for encoder in remit.encoders or (None,):
+        for row in _heads_of(connection, encoder):
+            rule = rules.endpoints.get(row["key"], _NO_RULES)
+            turns = {lane: row[lane] for lane in remit.lanes if row[lane] is not None}
+            if rule.quiet is not None and rule.quiet.contains(row["now"]):
+                turns.pop(Lane.BACKFILL, None)
+            if turns and not _all_taken(connection, row["key"], rule):
+                limited = rule.workers is not None or row["state"] != BreakerState.CLOSED
+                queues += [Queue(row["key"], encoder, lane, turn, limited) for lane, turn in turns.items()]
     return sorted(queues, key=lambda queue: (queue.lane.rank, queue.turn))
+
+
+def _heads_of(connection: Connection, encoder: str | None) -> Sequence[RowMapping]:
+    if encoder is None:
+        return connection.execute(_HEADS).mappings().all()
+    return connection.execute(_HEADS_OF_ENCODER, {"of_encoder": encoder}).mappings().all()
 
 
 def claim(db: Database, wanted: Wanted, rules: Rules) -> Lease | None:
@@ -150,11 +167,13 @@ def claim(db: Database, wanted: Wanted, rules: Rules) -> Lease | None:
     A shard of one job is leased whatever the limits and hours of its endpoint are: somebody waits for it.
     """
     if wanted.job_id is not None:
-        of_job = {"of_job": wanted.job_id, "ranks": [lane.rank for lane in wanted.lanes]}
+        of_job = {"of_job": wanted.job_id, "ranks": [lane.rank for lane in wanted.remit.lanes]}
         with db.write("claim", at_once=True) as connection:
             return _take(connection, _TAKE_OF_JOB, _claimer(wanted, rules) | of_job)
+    if wanted.remit.encoders:
+        enter_nameless(db)
     with db.read() as connection:  # who finds nothing has kept no writer waiting
-        queues = open_queues(connection, rules, wanted.lanes)
+        queues = open_queues(connection, rules, wanted.remit)
     claims = (_claim_from(db, queue, wanted, rules) for queue in queues)
     return next((lease for lease in claims if lease is not None), None)
 
@@ -164,8 +183,12 @@ def _claim_from(db: Database, queue: Queue, wanted: Wanted, rules: Rules) -> Lea
     with db.write("claim", at_once=not queue.limited) as connection:
         if queue.limited and not _hold(connection, queue.endpoint, rules):
             return None
-        of_queue = {"queue_endpoint": queue.endpoint, "queue_rank": queue.lane.rank, "queue_turn": queue.turn}
-        lease = _take(connection, _TAKE_OF_QUEUE, _claimer(wanted, rules) | of_queue)
+        of_queue: dict[str, object] = {"queue_rank": queue.lane.rank, "queue_turn": queue.turn}
+        if queue.encoder is None:
+            take, of_queue["queue_endpoint"] = _TAKE_OF_ENDPOINT, queue.endpoint
+        else:
+            take, of_queue["queue_name"] = _TAKE_OF_ENCODER, queue_of(queue.encoder, queue.endpoint)
+        lease = _take(connection, take, _claimer(wanted, rules) | of_queue)
         if lease is not None and queue.limited:
             _try(connection, queue.endpoint, rules.lease_s)
         return lease

@@ -28,6 +28,7 @@ from worker.ledger import migration
 from worker.ledger.clock import NOW
 
 _BUSY_S = 30.0  # how long a writer waits for another one
+_MIGRATION_S = 600.0  # and one who migrates
 _IDLE_S = 1.0  # after which a connection is tried before it is used
 _WRITE = "slidewire_write"
 _USED_AT = "slidewire_used_at"
@@ -39,13 +40,16 @@ _OPTIONS = {
 
 
 class Database:
-    """A ledger's database, opened and brought up to date.
+    """A ledger's database, opened; its tables are made if there are none.
 
     Parameters
     ----------
     url : str
         ``sqlite:///relative/or//absolute/path`` or ``postgresql://user:password@host/name``; ``postgres://`` and
         ``postgresql+psycopg://`` mean the same as the latter.
+    as_it_is : bool
+        Whatever its tables are, and without making any: to look at them, or to `migrate` them. Others are waited for
+        longer, as they may be at the same.
 
     Attributes
     ----------
@@ -58,20 +62,23 @@ class Database:
         The URL is of no known kind.
     LedgerUnavailable
         The database does not answer.
+    LedgerOutdated
+        An older Slidewire wrote it.
     LedgerError
         It is no ledger, or one of a newer Slidewire.
     """
 
     now: FunctionElement[float] = NOW
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, as_it_is: bool = False) -> None:
         self._url = _known_url(url)
         self._sqlite = self._url.get_backend_name() == "sqlite"
-        self._engine = _sqlite_engine(self._url) if self._sqlite else _postgresql_engine(self._url)
+        busy_s = _MIGRATION_S if as_it_is else _BUSY_S
+        self._engine = _sqlite_engine(self._url, busy_s) if self._sqlite else _postgresql_engine(self._url)
         self._writer = self._engine.execution_options(**{_WRITE: True})
         self._failed_at = -math.inf
         try:
-            self._migrate()
+            self._open(as_it_is=as_it_is)
         except BaseException:
             self.close()
             raise
@@ -113,16 +120,44 @@ class Database:
         """Close every connection."""
         self._engine.dispose()
 
-    def _migrate(self) -> None:
+    @property
+    def kind(self) -> str:
+        """``sqlite`` or ``postgresql``."""
+        return self._url.get_backend_name()
+
+    def revision(self) -> str | None:
+        """Return the revision of the tables; None if there are none."""
+        with self.read() as connection:
+            return migration.revision_of(connection)
+
+    def migrate(self) -> tuple[str | None, str]:
+        """Bring the tables up to date; of several processes one does and the others wait.
+
+        Returns
+        -------
+        str or None, str
+            The revision before, and the one since; the same if there was nothing to do.
+
+        Raises
+        ------
+        LedgerError
+            A newer Slidewire wrote them.
+        """
+        with self.write("migrate") as connection:
+            return migration.upgrade(connection, fresh=False), migration.known()[0]
+
+    def _open(self, *, as_it_is: bool) -> None:
         if self._sqlite:
             with self._translated():
                 _create_private(Path(self._url.database or ""))
                 _enter_wal(self._engine)
-        with self.read() as connection:
-            if migration.is_current(connection):
-                return
-        with self.write() as connection:
-            migration.upgrade(connection)
+        if as_it_is:
+            return
+        found = self.revision()
+        migration.check(found)
+        if found is None:
+            with self.write("migrate") as connection:
+                migration.upgrade(connection, fresh=True)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -204,17 +239,17 @@ def _ping_if_idle(dialect: Dialect, connection: Any, record: ConnectionPoolEntry
         raise DisconnectionError from exc
 
 
-def _sqlite_engine(url: URL) -> Engine:
+def _sqlite_engine(url: URL, busy_s: float) -> Engine:
     engine = create_engine(url, hide_parameters=True)
-    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "connect", partial(_configure_sqlite, busy_s))
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _configure_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001
+def _configure_sqlite(busy_s: float, connection: Any, record: object) -> None:  # noqa: ARG001
     connection.isolation_level = None  # the driver opens no transaction by itself: `_begin_sqlite` does
     try:
-        for setting in (f"busy_timeout = {_BUSY_S * 1000:.0f}", "synchronous = FULL", "foreign_keys = ON"):
+        for setting in (f"busy_timeout = {busy_s * 1000:.0f}", "synchronous = FULL", "foreign_keys = ON"):
             connection.execute(f"PRAGMA {setting}")
     except sqlite3.Error:
         connection.close()

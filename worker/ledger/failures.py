@@ -4,6 +4,7 @@ transient   the same again may succeed: an attempt is used, the shard waits long
 access      the server denies access: as transient; the endpoint is paused meanwhile
 permanent   nothing changes by trying again: the job fails
 bug         Slidewire itself failed, or its process hung or died: a crash; after three the job is quarantined
+newer       a newer Slidewire submitted the job: it waits for a worker that knows how, and nothing counts
 
 A server that answers nobody is not the shard's fault: then no attempt is used, and the shard waits for the server.
 """
@@ -19,6 +20,7 @@ from models.domain.errors import (
     EndpointError,
     EndpointPaused,
     SlidewireError,
+    VersionUnknown,
     WorkerLost,
     WorkFailed,
 )
@@ -29,22 +31,26 @@ from worker.ledger.clock import NOW
 from worker.ledger.records import Lease, ShardState
 from worker.ledger.schema import shard
 
+_NEWER_S = 60.0  # so long the same worker does not come across the same shard again
 CRASHES = 3  # so many workers die on a shard before it is taken for the cause
 
 
 class Failure(Enum):
-    """The four kinds."""
+    """The five kinds."""
 
     TRANSIENT = auto()
     ACCESS = auto()
     PERMANENT = auto()
     BUG = auto()
+    NEWER = auto()
 
 
 def failure_of(error: SlidewireError) -> Failure:
     """Return the kind of an error."""
     if isinstance(error, WorkFailed):
         return Failure.PERMANENT
+    if isinstance(error, VersionUnknown):
+        return Failure.NEWER
     if isinstance(error, AccessDenied):
         return Failure.ACCESS
     if error.retryable:
@@ -68,6 +74,9 @@ def count_failure(connection: Connection, failed: Failed, patience_s: float) -> 
     lease, error = failed.lease, failed.error
     if kind is Failure.BUG:
         count_crash(connection, lease, "crashed", error.code, failed.detail or error.message)
+        return
+    if kind is Failure.NEWER:
+        _leave_to_newer(connection, failed)
         return
     row = _row(connection, lease)
     if kind is not Failure.PERMANENT and _nobody_answers(connection, lease, error, row):
@@ -128,6 +137,11 @@ def _defer(connection: Connection, failed: Failed, row: Row[tuple[object, ...]],
         "deferred_at": row.now if row.deferred_at is None else row.deferred_at,
     }
     transitions.end_lease(connection, lease, ShardState.PENDING, values)
+
+
+def _leave_to_newer(connection: Connection, failed: Failed) -> None:
+    transitions.audit(connection, failed.lease, "deferred", failed.error.code, failed.error.message)
+    transitions.end_lease(connection, failed.lease, ShardState.PENDING, {"not_before": NOW + _NEWER_S})
 
 
 def _row(connection: Connection, lease: Lease) -> Row[tuple[object, ...]]:

@@ -18,7 +18,9 @@ from worker.ledger.records import Incident, JobRecord, NewJob, Submission
 from worker.ledger.schema import attempt, job, shard
 
 _ID_LENGTH = 32
-_UNTOLD = {"plan", "plan_sha256", "endpoint", "serial", "cancel_requested"}
+_UNTOLD = {
+    "plan", "plan_sha256", "endpoint", "serial", "cancel_requested", "notice", "notice_at", "notice_tries",
+}  # fmt: skip
 _INCIDENT = ("epoch", "owner", "event", "code", "detail", "at")
 
 
@@ -40,17 +42,7 @@ class Jobs:
         returned as it stands, even if it failed: see `reopen`; if it waits in a later lane, it moves to this one.
         """
         with self._db.write("submit") as connection:
-            serial = connection.execute(_insert_if_new(connection, new)).scalar_one_or_none()
-            if serial is None:
-                _hurry(connection, new)
-            record = _record(connection.execute(_records().where(job.c.key == new.key)).one())
-            if serial is not None:
-                endpoints.enter(connection, new.endpoint)
-                locked = _lock(connection, record.id)
-                transitions.insert_shards(connection, locked, "embed", new.shards)
-                if not new.shards:
-                    transitions.settle(connection, locked)
-        return Submission(record, created=serial is not None)
+            return submit_job(connection, new)
 
     def get(self, job_id: str) -> JobRecord:
         """Return the job with that id, or the only one whose id begins so.
@@ -70,6 +62,12 @@ class Jobs:
             query = query.where(job.c.state == state)
         with self._db.read() as connection:
             return tuple(_record(row) for row in connection.execute(query))
+
+    def counts(self) -> dict[str, int]:
+        """Return how many jobs are in each state, of those that any are in; also from tables of another revision."""
+        query = select(job.c.state, func.count()).group_by(job.c.state).order_by(job.c.state)
+        with self._db.read() as connection:
+            return {str(state): int(count) for state, count in connection.execute(query)}
 
     def ended(self, state: JobState, code: str | None = None) -> tuple[str, ...]:
         """Return the ids of the jobs in a state, only those with an error code if one is given, oldest first."""
@@ -114,14 +112,7 @@ class Jobs:
         it counts: that job succeeds, for its objects exist. A job that has ended stays as it is.
         """
         with self._db.write("cancel") as connection:
-            locked = _lock(connection, job_id)
-            if locked.wanted:
-                connection.execute(
-                    update(job).where(job.c.id == locked.id).values(cancel_requested=True, updated_at=NOW)
-                )
-                transitions.cancel_pending(connection, locked.id)
-                locked = _lock(connection, locked.id)
-                transitions.settle(connection, locked)
+            locked = cancel_job(connection, job_id)
             return _record(connection.execute(_records().where(job.c.id == locked.id)).one())
 
     def reopen(self, job_id: str) -> JobRecord:
@@ -138,6 +129,32 @@ class Jobs:
             return _record(connection.execute(_records().where(job.c.id == locked.id)).one())
 
 
+def submit_job(connection: Connection, new: NewJob) -> Submission:
+    """Queue a job, or find the one under its key, inside the caller's transaction; see `Jobs.submit`."""
+    serial = connection.execute(_insert_if_new(connection, new)).scalar_one_or_none()
+    if serial is None:
+        _hurry(connection, new)
+    record = _record(connection.execute(_records().where(job.c.key == new.key)).one())
+    if serial is not None:
+        endpoints.enter(connection, new.endpoint)
+        locked = _lock(connection, record.id)
+        transitions.insert_shards(connection, locked, "embed", new.shards)
+        if not new.shards:
+            transitions.settle(connection, locked)
+    return Submission(record, created=serial is not None)
+
+
+def cancel_job(connection: Connection, job_id: str) -> transitions.LockedJob:
+    """Ask for the end of a job inside the caller's transaction; see `Jobs.cancel`."""
+    locked = _lock(connection, job_id)
+    if locked.wanted:
+        connection.execute(update(job).where(job.c.id == locked.id).values(cancel_requested=True, updated_at=NOW))
+        transitions.cancel_pending(connection, locked.id)
+        locked = _lock(connection, locked.id)
+        transitions.settle(connection, locked)
+    return locked
+
+
 _FRESH: dict[str, Any] = {"attempts": 0, "crashes": 0, "deferred_at": None}
 
 
@@ -151,7 +168,9 @@ def _hurry(connection: Connection, new: NewJob) -> None:
 
 
 def _reopen(connection: Connection, job_id: str) -> None:
-    fresh = {"cancel_requested": False, "error_code": "", "error_message": "", "outputs": [], "holes": 0}
+    fresh = {
+        "cancel_requested": False, "error_code": "", "error_message": "", "outputs": [], "holes": 0, "notice": "",
+    }  # fmt: skip
     connection.execute(update(job).where(job.c.id == job_id).values(**fresh, state=JobState.QUEUED, updated_at=NOW))
     locked = _lock(connection, job_id)
     transitions.rewind(connection, locked)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, tzinfo
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from models.domain.embedding import Output
 from models.domain.errors import LedgerError
@@ -85,6 +85,25 @@ class Rules:
     lease_s: float = 60.0
     patience_s: float = 7 * 86400.0
     endpoints: Mapping[str, EndpointRules] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Remit:
+    """The part of the queue that a worker serves.
+
+    Parameters
+    ----------
+    lanes : tuple of Lane
+        Only jobs of these.
+    encoders : tuple of str
+        Only jobs of these, by name; empty: of any.
+    """
+
+    lanes: tuple[Lane, ...] = tuple(Lane)
+    encoders: tuple[str, ...] = ()
+
+
+ANYTHING: Final = Remit()
 
 
 @dataclass(frozen=True, slots=True)

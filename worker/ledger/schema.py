@@ -5,6 +5,7 @@ A change here needs a revision in ``migrations/versions``; a test holds the two 
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Double,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -27,6 +29,16 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+def _notice() -> tuple[Column[str], Column[float], Column[int]]:
+    """Return the columns of what the webhook is to be told: whether, not before when, and how often it was tried."""
+    return (
+        Column("notice", String(8), nullable=False, server_default=""),  # "": nothing; due, sent, given-up
+        Column("notice_at", Double, nullable=False, server_default="0"),
+        Column("notice_tries", Integer, nullable=False, server_default="0"),
+    )
+
 
 job = Table(
     "job",
@@ -50,7 +62,9 @@ job = Table(
     Column("outputs", JSON, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
+    *_notice(),
     Index("ix_job_state_serial", "state", "serial"),
+    Index("ix_job_notice", "notice", "notice_at"),
 )
 
 shard = Table(
@@ -67,6 +81,8 @@ shard = Table(
     Column("endpoint", Text, nullable=False, server_default=""),
     Column("rank", Integer, nullable=False),
     Column("turn", Integer, nullable=False),
+    # Of its encoder and its endpoint: see `worker.ledger.queues`; "" if an older Slidewire has inserted it.
+    Column("queue", Text, nullable=False, server_default=""),
     # The lease.
     Column("epoch", Integer, nullable=False),
     Column("owner", Text, nullable=False),
@@ -87,6 +103,18 @@ shard = Table(
     UniqueConstraint("job_id", "idx"),
     # The last column lets claims pass over shards that back off without looking at their rows.
     Index("ix_shard_claim", "state", "endpoint", "rank", "turn", "idx", "not_before"),
+    # For claims of certain encoders. The endpoint is in the queue's name: were it a column here, the index above would
+    # give the same order, and a planner that prefers it walks over the shards of all other encoders.
+    Index(
+        "ix_shard_queue",
+        "queue",
+        "rank",
+        "turn",
+        "idx",
+        "not_before",
+        sqlite_where=text("state = 'pending'"),
+        postgresql_where=text("state = 'pending'"),
+    ),
     Index("ix_shard_lease", "state", "lease_until"),
     Index("ix_shard_rung", "state", "rank", "endpoint", "rung_at", "not_before"),
 )
@@ -162,4 +190,51 @@ backfill_item = Table(  # a series that a backfill found, and what became of it
     Column("updated_at", Double, nullable=False),
     UniqueConstraint("backfill_id", "study_uid", "series_uid"),
     Index("ix_backfill_item_state", "backfill_id", "state", "serial"),
+)
+
+watch = Table(  # an endpoint that is watched, and how far its events and its archive have been read
+    "watch",
+    metadata,
+    Column("endpoint", Text, primary_key=True),
+    # The event log: the last number read, and what that entry was; another one under it is another log.
+    Column("cursor", BigInteger, nullable=False),
+    Column("mark", Text, nullable=False),
+    Column("read_at", Double),
+    # The reconciliation under way, as in a backfill; and when the last one ended.
+    Column("first_day", String(10), nullable=False),
+    Column("last_day", String(10), nullable=False),
+    Column("seen", Integer, nullable=False),
+    Column("page", String(64), nullable=False),
+    Column("listed", Boolean, nullable=False),
+    Column("reconciled_at", Double),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+
+arrival = Table(  # a series that has come into a watched archive, and what became of it
+    "arrival",
+    metadata,
+    Column("serial", Integer, primary_key=True, autoincrement=True),
+    Column("endpoint", Text, nullable=False),
+    Column("study_uid", String(64), nullable=False),
+    Column("series_uid", String(64), nullable=False),
+    Column("calling_aet", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("code", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("job_id", String(32), nullable=False),  # "" as long as there is none
+    Column("set_sha256", String(64), nullable=False),  # of the instances that were decided on last; "": none were
+    Column("instances", Integer, nullable=False),  # of the series, as far as is known
+    Column("version", Integer, nullable=False),  # rises with every event: a decision about an older one does not count
+    Column("tries", Integer, nullable=False),
+    # When it was seen first (since it was last decided on) and last, is to be looked at, and is late.
+    Column("first_at", Double, nullable=False),
+    Column("changed_at", Double, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("deadline_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    *_notice(),
+    UniqueConstraint("endpoint", "study_uid", "series_uid"),
+    Index("ix_arrival_due", "endpoint", "state", "due_at"),
+    Index("ix_arrival_notice", "notice", "notice_at"),
 )

@@ -1,6 +1,6 @@
 """The shards of the ledger: leased to one worker at a time, completed, retried, given up."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from sqlalchemy import ColumnElement, func, select, update
@@ -15,7 +15,7 @@ from worker.ledger.clock import NOW
 from worker.ledger.database import Database
 from worker.ledger.failures import Failed, count_failure
 from worker.ledger.reaper import reap
-from worker.ledger.records import Heartbeat, Lease, ReapReport, Rules, ShardState
+from worker.ledger.records import ANYTHING, Heartbeat, Lease, ReapReport, Remit, Rules, ShardState
 from worker.ledger.schema import job, shard
 
 
@@ -34,7 +34,7 @@ class Shards:
         self._db = db
         self._rules = rules
 
-    def claim(self, owner: str, job_id: str | None = None, lanes: Collection[Lane] = tuple(Lane)) -> Lease | None:
+    def claim(self, owner: str, job_id: str | None = None, remit: Remit = ANYTHING) -> Lease | None:
         """Lease the next shard that is due: by lane, then age of the job, then index; None if there is none.
 
         Parameters
@@ -43,10 +43,10 @@ class Shards:
             Name of the worker, for the audit.
         job_id : str or None
             Only of this job, whatever the endpoint's limits are: somebody waits for it.
-        lanes : collection of Lane
-            Only of these.
+        remit : Remit
+            Only of its lanes and, if no job is given, its encoders.
         """
-        return claim(self._db, Wanted(owner, job_id, frozenset(lanes)), self._rules)
+        return claim(self._db, Wanted(owner, job_id, remit), self._rules)
 
     def heartbeat(self, lease: Lease, patches_done: int, note: str = "") -> Heartbeat:
         """Renew the lease, say how many of its patches are embedded and where the worker is; learn whether to stop."""
@@ -138,9 +138,13 @@ class Shards:
         """Take back the leases that ran out; see `worker.ledger.reaper`."""
         return reap(self._db)
 
-    def remaining(self, job_id: str | None = None) -> int:
-        """Return how many shards wait or are being worked on, of one job or of all."""
+    def remaining(self, job_id: str | None = None, remit: Remit = ANYTHING) -> int:
+        """Return how many shards wait or are being worked on, of one job or of all, within a remit."""
         query = select(func.count()).select_from(shard).where(shard.c.state.in_(transitions.OPEN_SHARDS))
+        if remit.encoders:
+            query = query.where(shard.c.job_id.in_(select(job.c.id).where(job.c.encoder.in_(remit.encoders))))
+        if set(remit.lanes) != set(Lane):
+            query = query.where(shard.c.rank.in_([lane.rank for lane in remit.lanes]))
         with self._db.read() as connection:
             return connection.execute(query.where(*_of(job_id))).scalar_one()
 

@@ -15,6 +15,7 @@ from models.domain.errors import LeaseLost
 from models.domain.job import JobState, Lane
 from worker.ledger.clock import NOW
 from worker.ledger.constant import constant
+from worker.ledger.queues import queue_of
 from worker.ledger.records import Lease, ShardState
 from worker.ledger.schema import attempt, checkpoint, job, shard
 
@@ -37,7 +38,7 @@ def starting(job_id: ColumnElement[str]) -> Update:
 
 # What every shard needs is made once: to put a statement together takes longer than to run it.
 _LOCKED_JOB = (
-    select(job.c.id, job.c.serial, job.c.lane, job.c.endpoint, job.c.state, job.c.cancel_requested)
+    select(job.c.id, job.c.serial, job.c.encoder, job.c.lane, job.c.endpoint, job.c.state, job.c.cancel_requested)
     .where(job.c.id == bindparam("job_id"))
     .with_for_update(key_share=True)
 )
@@ -66,6 +67,7 @@ class LockedJob:
 
     id: str
     serial: int
+    encoder: str
     lane: Lane
     endpoint: str
     state: JobState
@@ -82,7 +84,8 @@ def lock_job(connection: Connection, job_id: str) -> LockedJob | None:
     row = connection.execute(_LOCKED_JOB, {"job_id": job_id}).one_or_none()
     if row is None:
         return None
-    return LockedJob(row.id, row.serial, Lane(row.lane), row.endpoint, JobState(row.state), row.cancel_requested)
+    lane, state = Lane(row.lane), JobState(row.state)
+    return LockedJob(row.id, row.serial, row.encoder, lane, row.endpoint, state, row.cancel_requested)
 
 
 def lock_leased_job(connection: Connection, lease: Lease) -> LockedJob:
@@ -138,6 +141,7 @@ def insert_shards(connection: Connection, locked: LockedJob, kind: str, ranges: 
         "job_id": locked.id, "kind": kind, "state": ShardState.PENDING, "rank": locked.lane.rank,
         "turn": locked.serial, "epoch": 0, "owner": "", "lease_until": None, "patches_done": 0,
         "not_before": 0.0, "attempts": 0, "crashes": 0, "dispatch_no": 0, "rung_at": None, "endpoint": locked.endpoint,
+        "queue": queue_of(locked.encoder, locked.endpoint),
     }  # fmt: skip
     rows = [
         fresh | {"id": uuid4().hex, "idx": first_index + offset, "start": start, "stop": stop}
@@ -162,11 +166,12 @@ def start_job(connection: Connection, job_id: str) -> None:
 
 
 def end_job(connection: Connection, job_id: str, state: JobState, code: str = "", message: str = "") -> None:
-    """Give the job its final state and cancel what is left of it."""
+    """Give the job its final state, which the webhook is to be told, and cancel what is left of it."""
+    told = {"notice": "due", "notice_at": NOW, "notice_tries": 0}
     connection.execute(
         update(job)
         .where(job.c.id == job_id)
-        .values(state=state, error_code=code, error_message=one_line(message), updated_at=NOW)
+        .values(state=state, error_code=code, error_message=one_line(message), updated_at=NOW, **told)
     )
     cancel_pending(connection, job_id)
 

@@ -18,6 +18,7 @@ from worker.report.clusters import Clusters, find_clusters
 from worker.report.samples import Samples, take_samples
 from worker.report.stored import read_back
 from worker.report.timeline import Timeline
+from worker.submission import asked
 from worker.tissue import look_again
 from worker.wiring import Installation
 
@@ -102,7 +103,7 @@ class Story:
         ledger = installation.ledger
         job = ledger.jobs.get(job_id)
         plan = Plan.from_bytes(ledger.jobs.plan(job.id))
-        request = EmbedRequest.from_json(job.request["request"])
+        request, provenance = asked(job)
         missing: list[str] = []
         embeddings = clusters = seen = None
         try:
@@ -117,7 +118,6 @@ class Story:
         except SlidewireError as exc:
             missing.append(f"Nothing is shown of the slide itself: {exc.message}")
         timeline = Timeline.of(job, ledger.jobs.history(job.id))
-        provenance = Provenance.from_json(job.request["provenance"])
         return cls(job, request, provenance, plan, timeline, embeddings, clusters, seen, tuple(missing))
 
 

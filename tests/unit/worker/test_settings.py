@@ -216,7 +216,7 @@ def test_rules_of_an_endpoint() -> None:
         time_zone = "America/New_York"
         """
     )
-    rules = load_settings().rules.endpoints
+    rules = load_settings().ledger_rules.endpoints
     assert rules["free"] == EndpointRules()
     pacs = rules["pacs"]
     assert (pacs.workers, pacs.requests_per_s) == (3, 2.5)

@@ -1,4 +1,4 @@
-"""${message}."""
+"""${message}: it only adds, by the rule of env.py."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,7 +9,3 @@ down_revision = ${repr(down_revision)}
 
 def upgrade() -> None:
     ${upgrades if upgrades else "pass"}
-
-
-def downgrade() -> None:
-    ${downgrades if downgrades else "pass"}

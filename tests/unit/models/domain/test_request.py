@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.domain.errors import RequestError
+from models.domain.errors import RequestError, VersionUnknown
 from models.domain.request import (
     DEFAULT_PATCH_PX,
+    FORMAT,
     ColorProfile,
     EmbedRequest,
     Missing,
@@ -140,3 +141,30 @@ def test_comes_back_from_json(asked: EmbedRequest) -> None:
     found = EmbedRequest.from_json(json.loads(json.dumps(asked.to_json())))
     assert found == asked
     assert hash(found) == hash(asked)
+
+
+_ASKED = EmbedRequest("a/slide", "pixel-grid", OutputSpec(folder="out"))
+
+
+def test_what_was_written_before_forms_had_numbers_is_of_the_first() -> None:
+    """A job that waited while Slidewire was upgraded is read as it was asked."""
+    old = _ASKED.to_json()
+    assert old.pop("format") == FORMAT == 1
+    assert EmbedRequest.from_json(old) == _ASKED
+
+
+def test_a_form_of_a_newer_version_is_not_guessed_at() -> None:
+    """A higher number is refused though every field is known."""
+    with pytest.raises(VersionUnknown, match="newer Slidewire") as caught:
+        EmbedRequest.from_json(_ASKED.to_json() | {"format": FORMAT + 1})
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize("part", ["", "patches", "output", "reading"])
+def test_a_field_of_a_newer_version_is_not_left_out(part: str) -> None:
+    """What is asked for and not known here is refused, wherever it stands; its name is not told."""
+    newer = _ASKED.to_json()
+    (newer[part] if part else newer)["hue"] = "blue"
+    with pytest.raises(VersionUnknown) as caught:
+        EmbedRequest.from_json(newer)
+    assert "hue" not in caught.value.message

@@ -1,4 +1,4 @@
-"""worker.ledger.database and worker.ledger.migration."""
+"""worker.ledger.database."""
 
 import sqlite3
 import stat
@@ -6,8 +6,6 @@ import time
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from models.domain.errors import LedgerError, LedgerUnavailable, SettingsInvalid
@@ -16,7 +14,6 @@ from tests.services.postgresql import PostgresServer
 from tests.unit.worker.ledger.sample import processes, submit
 from worker.ledger import Ledger
 from worker.ledger.database import Database
-from worker.ledger.schema import metadata
 
 _OPEN = """
 import sys
@@ -32,25 +29,11 @@ def test_processes_that_open_a_fresh_ledger_together_do_not_collide(ledger_url: 
     assert processes(4, _OPEN, ledger_url, str(tmp_path / "checkpoints")) == ["0\n"] * 4
 
 
-def test_the_migrations_build_exactly_the_schema(ledger: Ledger) -> None:
-    """What the revisions create is what the code declares, column by column."""
-    with ledger._db.write() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-
-
 def test_opening_again_keeps_the_jobs(ledger: Ledger, ledger_url: str, tmp_path: Path) -> None:
     """A ledger that is opened a second time holds what it held."""
     job = submit(ledger)
     with Ledger(ledger_url, tmp_path / "checkpoints") as again:
         assert again.jobs.get(job.id) == job
-
-
-def test_a_ledger_of_a_newer_slidewire_is_refused(ledger: Ledger, ledger_url: str) -> None:
-    """A revision the code does not know is an error that says so."""
-    with ledger._db.write() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(LedgerError, match="newer Slidewire"):
-        Database(ledger_url)
 
 
 def test_a_transaction_that_raises_writes_nothing(ledger: Ledger) -> None:

@@ -12,6 +12,7 @@ from models.domain.errors import (
     LedgerUnavailable,
     SlidewireError,
     SourceError,
+    VersionUnknown,
     WorkerLost,
     WorkFailed,
 )
@@ -49,6 +50,7 @@ def _waited_for(ledger: Ledger, lease: Lease, hours: float) -> None:
         (WorkFailed("What ended another job.", None, ErrorCode.INTERNAL), Failure.PERMANENT),
         (SlidewireError("Slidewire itself failed."), Failure.BUG),
         (WorkerLost("No progress."), Failure.BUG),
+        (VersionUnknown("It is newer."), Failure.NEWER),
     ],
 )
 def test_every_error_is_of_one_kind(error: SlidewireError, kind: Failure) -> None:
@@ -162,3 +164,23 @@ def test_crashes_of_each_way_are_counted_together(ledger: Ledger, lease: Lease) 
             make_due(ledger, lease.shard_id)
             lease = claim(ledger)
     assert ledger.jobs.get(lease.job_id).state is JobState.QUARANTINED
+
+
+def test_a_job_of_a_newer_slidewire_is_left_to_newer_workers(ledger: Ledger, lease: Lease) -> None:
+    """However often and for however long: nothing counts, nothing fails, and others have a minute to take it."""
+    ledger.shards.fail(lease, AccessDenied("401."))
+    _waited_for(ledger, lease, 1000.0)
+    for epoch in range(2, 16):
+        found = claim(ledger)
+        ledger.shards.fail(found, VersionUnknown("It is newer."))
+        row = shard_row(ledger, lease.shard_id)
+        assert (row.state, row.attempts, row.crashes, row.epoch) == ("pending", 0, 0, epoch)
+        assert events(ledger, lease.shard_id)[-1] == (epoch, "deferred", "VERSION_UNKNOWN")
+        assert ledger.shards.claim("worker") is None
+        wait_s = ledger.shards.next_due_s(lease.job_id)
+        assert wait_s is not None
+        assert 50.0 < wait_s <= 60.0
+        make_due(ledger, lease.shard_id)
+    assert ledger.jobs.get(lease.job_id).state is JobState.RUNNING
+    ledger.jobs.cancel(lease.job_id)
+    assert ledger.jobs.get(lease.job_id).state is JobState.CANCELLED

@@ -32,7 +32,7 @@ from tests.unit.worker.ledger.sample import (
     submit,
     together,
 )
-from worker.ledger import JobState, Lane, Lease, Ledger
+from worker.ledger import JobState, Lane, Lease, Ledger, Remit
 
 _DRAIN = """
 import sys
@@ -82,10 +82,10 @@ def test_a_claim_can_be_for_one_job_or_some_lanes(ledger: Ledger) -> None:
     """Another job's shards, and those of other lanes, are left alone."""
     submit(ledger, "a")
     second = submit(ledger, "b", shards=1, lane=Lane.BACKFILL)
-    assert ledger.shards.claim("worker", lanes=[Lane.INTERACTIVE]) is None
+    assert ledger.shards.claim("worker", remit=Remit((Lane.INTERACTIVE,))) is None
     assert claim(ledger, second.id).job_id == second.id
     assert ledger.shards.claim("worker", second.id) is None
-    lease = ledger.shards.claim("worker", lanes=[Lane.BACKFILL, Lane.STANDARD])
+    lease = ledger.shards.claim("worker", remit=Remit((Lane.BACKFILL, Lane.STANDARD)))
     assert lease is not None
     assert lease.job_id != second.id
 
