@@ -1,26 +1,25 @@
-"""What an archive holds: the studies of some days page by page, by QIDO-RS, and their series of one modality."""
+"""What an archive holds: the studies of some days page by page, by QIDO-RS, and their series of some modalities."""
 
 import datetime as dt
-import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from connectors.dicom.attributes import Json, integer, text, values_of
 from connectors.dicom.result.derived import MAKER, PRODUCT
 from connectors.endpoints import Endpoint, require_uid
-from connectors.http import HttpSession, json_of
+from connectors.qido import Qido, digest_of
+from connectors.study_series import PAGE, StudySeries
 from models.domain.errors import RequestError, ResponseInvalid
 
-PAGE = 100  # studies, or series, asked for at a time
+__all__ = ["ANY_MODALITY", "PAGE", "UNDATED", "Archive", "FoundSeries", "Page", "Window"]
 
-_JSON = "application/dicom+json"
-_PAGE_BYTES = 64 << 20  # a hundred studies are some hundred kB; a server that ignores `limit` may send all it has
+ANY_MODALITY = "*"
+
 _UID_CHARACTERS = 64
-_NOT_THERE = frozenset({404, 410})
+_MOST_INSTANCES = 10_000_000  # what says more does not say how many
 _STUDY, _SERIES, _MODALITY = "0020000D", "0020000E", "00080060"
 _STUDY_DATE, _MODALITIES, _RELATED_SERIES = "00080020", "00080061", "00201206"
-_MANUFACTURER, _MODEL = "00080070", "00081090"
+_MANUFACTURER, _MODEL, _RELATED_INSTANCES = "00080070", "00081090", "00201209"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +42,27 @@ class Window:
         return self.last is None or study_date <= self.last.strftime("%Y%m%d")
 
 
+UNDATED = Window(None, dt.date(1800, 1, 1))
+"""Studies whose date is empty: Orthanc finds them before any day, most other servers never by one."""
+
+
 @dataclass(frozen=True, slots=True)
 class FoundSeries:
-    """A series that the archive named; with the code of an error if it cannot be asked for."""
+    """A series that the archive named.
+
+    Parameters
+    ----------
+    study_uid, series_uid : str
+    error_code : str
+        Of the error with which it cannot be asked for; "" for none.
+    instances : int
+        That it holds; 0 if the archive does not say.
+    """
 
     study_uid: str
     series_uid: str
     error_code: str = ""
+    instances: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +76,7 @@ class Page:
     digest : str
         Of the studies' UIDs: the same for the same page.
     series : tuple of FoundSeries
-        Of the modality, in those studies.
+        Of the modalities, in those studies.
     """
 
     studies: int
@@ -80,18 +93,18 @@ class Archive:
     Parameters
     ----------
     endpoint : Endpoint
-    modality : str
-        Of the series that are wanted.
+    modalities : collection of str
+        Of the series that are wanted; `ANY_MODALITY` among them: any.
     """
 
-    def __init__(self, endpoint: Endpoint, modality: str) -> None:
-        self._session = HttpSession(endpoint)
-        self._base, self._label = endpoint.url.rstrip("/"), endpoint.label
-        self._modality = modality
+    def __init__(self, endpoint: Endpoint, modalities: Collection[str]) -> None:
+        self._qido = Qido(endpoint)
+        self._series = StudySeries(self._qido, (_MANUFACTURER, _MODEL, _RELATED_INSTANCES))
+        self._modalities = frozenset(modalities)
 
     def close(self) -> None:
         """Close the connections."""
-        self._session.close()
+        self._qido.close()
 
     def page(self, window: Window, offset: int) -> Page:
         """Return the series of the studies that come after the first `offset` ones of a window.
@@ -105,69 +118,45 @@ class Archive:
         """
         dated = f"StudyDate={window.criterion}&" if window.criterion else ""
         fields = f"includefield={_MODALITIES}&includefield={_RELATED_SERIES}"
-        studies = self._search(f"studies?{dated}{fields}&limit={PAGE}&offset={offset}")
+        studies = self._qido.search(f"studies?{dated}{fields}&limit={PAGE}&offset={offset}")
+        if window == UNDATED:  # a server that takes no such range may give any; they are found by their days
+            studies = [study for study in studies if not text(study, _STUDY_DATE)]
         wanted = [study for study in studies if self._wanted(study, window)]
-        found = [series for study in wanted for series in self._series_of(study)]
-        return Page(len(studies), _digest(studies, _STUDY), tuple(found))
+        found = [one for study, series in self._series.of(wanted) for one in self._found(study, series)]
+        return Page(len(studies), digest_of(studies, _STUDY), tuple(found))
 
     def _wanted(self, study: Json, window: Window) -> bool:
         date = text(study, _STUDY_DATE)
         if date and not window.holds(date):
             raise ResponseInvalid(
-                f"The {self._label} answers a search for days with studies of other days: search without --from and "
-                "--to."
+                f"The {self._qido.label} answers a search for days with studies of other days: search without --from "
+                "and --to."
             )
-        if window.criterion and _STUDY_DATE in study and not date:
+        if window.criterion and window != UNDATED and _STUDY_DATE in study and not date:
             return False  # Orthanc finds studies without a date before any day
         modalities = values_of(study, _MODALITIES)
-        return not modalities or self._modality in modalities
+        return not modalities or any(self._takes(str(modality)) for modality in modalities)
 
-    def _series_of(self, study: Json) -> list[FoundSeries]:
-        """Return the study's series of the modality; what cannot be asked for, with the code of the error."""
+    def _takes(self, modality: str) -> bool:
+        return ANY_MODALITY in self._modalities or modality in self._modalities
+
+    def _found(self, study: Json, series: list[Json] | None) -> list[FoundSeries]:
+        """Return a study's series that are wanted; what cannot be asked for, with the code of the error."""
         study_uid = text(study, _STUDY)
-        try:
-            require_uid(study_uid, "Study Instance UID")
-            items = list(self._all_series(study_uid, integer(study, _RELATED_SERIES)))
-        except (RequestError, ResponseInvalid):
+        if series is None:
             return [FoundSeries(study_uid[:_UID_CHARACTERS], "", str(ResponseInvalid.code))]
-        return [_found(study_uid, text(item, _SERIES)) for item in items if self._is_slide(item)]
-
-    def _is_slide(self, series: Json) -> bool:
-        ours = text(series, _MANUFACTURER) == MAKER and text(series, _MODEL) == PRODUCT
-        return text(series, _MODALITY) == self._modality and not ours
-
-    def _all_series(self, study_uid: str, announced: int) -> Iterator[Json]:
-        """Yield the series of a study until as many came as it is said to have, or none comes any more."""
-        fields = f"includefield={_MANUFACTURER}&includefield={_MODEL}"
-        seen, before = 0, ""
-        while not announced or seen < announced:
-            items = self._search(f"studies/{study_uid}/series?{fields}&limit={PAGE}&offset={seen}", _NOT_THERE)
-            digest = _digest(items, _SERIES)
-            if not items:
-                return
-            if digest == before:
-                if len(items) == PAGE:
-                    raise ResponseInvalid(f"The {self._label} gives the same series for every offset.")
-                return  # it knows no offset, and had given all at once
-            yield from items
-            seen, before = seen + len(items), digest
-
-    def _search(self, query: str, also: frozenset[int] = frozenset()) -> list[Json]:
-        answer = self._session.fetch(f"{self._base}/{query}", _JSON, also, _PAGE_BYTES)
-        if answer.status in also or not answer.body:
-            return []  # 204: nothing found (PS3.18 8.3.4.4)
-        found = json_of(answer, self._label, json.loads)
-        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-            raise ResponseInvalid(f"The {self._label} answered a search with JSON that is no list of results.")
-        return found
+        return [_found(study_uid, item) for item in series if self._takes(text(item, _MODALITY)) and not _is_ours(item)]
 
 
-def _found(study_uid: str, series_uid: str) -> FoundSeries:
+def _is_ours(series: Json) -> bool:
+    return text(series, _MANUFACTURER) == MAKER and text(series, _MODEL) == PRODUCT
+
+
+def _found(study_uid: str, series: Json) -> FoundSeries:
+    series_uid = text(series, _SERIES)
     try:
-        return FoundSeries(study_uid, require_uid(series_uid, "Series Instance UID"))
+        require_uid(series_uid, "Series Instance UID")
     except RequestError:
         return FoundSeries(study_uid, series_uid[:_UID_CHARACTERS], str(ResponseInvalid.code))
-
-
-def _digest(items: list[Json], tag: str) -> str:
-    return hashlib.sha256("\n".join(sorted(text(item, tag) for item in items)).encode()).hexdigest()
+    instances = integer(series, _RELATED_INSTANCES)
+    return FoundSeries(study_uid, series_uid, instances=instances if 0 < instances < _MOST_INSTANCES else 0)

@@ -86,6 +86,8 @@ class Endpoint:
         What `slidewire doctor` found out about it.
     gate : Gate
         What requests to it pass.
+    orthanc_url : str
+        Base of Orthanc's own REST API, whose event log is followed; "" if it is none.
     """
 
     url: str
@@ -100,6 +102,7 @@ class Endpoint:
     timeouts: Timeouts = field(default_factory=Timeouts)
     profile: Profile | None = None
     gate: Gate = field(default_factory=OpenGate, compare=False, repr=False)
+    orthanc_url: str = ""
 
     @property
     def key(self) -> str:
@@ -110,6 +113,11 @@ class Endpoint:
     def label(self) -> str:
         """How messages call it: its name, or host and port."""
         return f"endpoint {self.name!r}" if self.name else f"server {urlsplit(self.url).netloc.rpartition('@')[2]}"
+
+
+def name_of(key: str) -> str:
+    """Return what logs and metrics may call an endpoint by its key: its name, or "other" for a raw URL."""
+    return "other" if "://" in key else key
 
 
 def require_uid(uid: str, what: str) -> str:

@@ -127,9 +127,14 @@ class FlatImageSource:
         del level
         return self.ez_wsi.profile
 
-    def close(self) -> Traffic:
-        """Say that the file was read, once and whole."""
+    @property
+    def traffic(self) -> Traffic:
+        """The file was read, once and whole."""
         return Traffic(1, self.ez_wsi.file_bytes)
+
+    def close(self) -> Traffic:
+        """Say what was read."""
+        return self.traffic
 
 
 def _opened(ref: SlideRef, name: str, stem: str, make: Callable[[], _Image]) -> FlatImageSource:

@@ -1,5 +1,6 @@
 """One pooled, kept-open HTTP session an endpoint, with its timeouts, one retry layer, and our errors only."""
 
+import json
 import ssl
 import threading
 import time
@@ -39,6 +40,7 @@ from models.domain.errors import (
 T = TypeVar("T")
 
 _ATTEMPTS = 4
+_JSON = "application/json"
 _POSTED_ANSWER_BYTES = 16 << 20
 _BUSY = {408, 425, 429, 503}
 WAITED_IN_PLACE_S = 30.0
@@ -312,18 +314,28 @@ class HttpSession(requests.Session):
         headers = {"Accept": accept, "Accept-Encoding": "gzip", "Content-Type": upload.content_type}
         return self._answer(url, headers, also, _POSTED_ANSWER_BYTES, upload)
 
+    def post_json(self, url: str, document: object, also: frozenset[int], most_bytes: int) -> Answer:
+        """POST a JSON document, without retrying; else as `fetch`."""
+        headers = {"Accept": _JSON, "Accept-Encoding": "gzip", "Content-Type": _JSON}
+        return self._answer(url, headers, also, most_bytes, json.dumps(document).encode())
+
     def _answer(
-        self, url: str, headers: Mapping[str, str], also: frozenset[int], most_bytes: int, upload: Upload | None = None
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        also: frozenset[int],
+        most_bytes: int,
+        body: bytes | Upload | None = None,
     ) -> Answer:
         label = self.endpoint.label
-        with self.opened(url, headers, upload) as response:
+        with self.opened(url, headers, body) as response:
             if not 200 <= response.status_code < 300 and response.status_code not in also:
                 raise error_of(response.status_code, label, response.headers.get("Retry-After"))
             try:
-                body = read_body(response, self._limits, label, most_bytes)
+                content = read_body(response, self._limits, label, most_bytes)
             finally:
                 self._count(0, response.raw.tell())
-            return Answer(response.status_code, response.headers.get("Content-Type", ""), body)
+            return Answer(response.status_code, response.headers.get("Content-Type", ""), content)
 
 
 class Spoiled(Exception):
@@ -367,11 +379,11 @@ def retrying(call: Callable[[], T], attempts: int = _ATTEMPTS) -> T:
     raise AssertionError("unreachable")
 
 
-def json_of(answer: Answer, label: str, decode: Callable[[bytes], Any]) -> Any:
-    """Return an answer's JSON; HTML, a login page or broken text is an error."""
+def json_of(answer: Answer, label: str, decode: Callable[[bytes], Any], service: str = "its DICOMweb") -> Any:
+    """Return an answer's JSON; HTML, a login page or broken text is an error; `service` is what should be there."""
     if "json" not in answer.content_type.lower():
         kind = answer.content_type.partition(";")[0] or "nothing named"
-        raise ResponseInvalid(f"The {label} answered with {kind} instead of JSON: is the URL that of its DICOMweb?")
+        raise ResponseInvalid(f"The {label} answered with {kind} instead of JSON: is the URL that of {service}?")
     try:
         return decode(answer.body)
     except (ValueError, RecursionError) as exc:

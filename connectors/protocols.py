@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ class Traffic:
 
     def __add__(self, other: "Traffic") -> "Traffic":
         return Traffic(self.requests + other.requests, self.bytes_read + other.bytes_read)
+
+    def __sub__(self, other: "Traffic") -> "Traffic":
+        return Traffic(self.requests - other.requests, self.bytes_read - other.bytes_read)
 
 
 class Gate(Protocol):
@@ -78,6 +81,15 @@ class Source(Protocol):
 
     def close(self) -> Traffic:
         """Let go of connections and memory, and say what was read."""
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A source that says while it is open what was read so far."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was read of the slide."""
 
 
 @dataclass(frozen=True, slots=True)

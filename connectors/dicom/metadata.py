@@ -33,6 +33,11 @@ def kinds_of(item: Mapping[str, Any]) -> set[str]:
     return {kind.strip().upper() for part in values_of(item, IMAGE_TYPE) for kind in str(part).split("\\")}
 
 
+def is_of_pyramid(item: Mapping[str, Any]) -> bool:
+    """Whether an instance is of the slide itself: a whole-slide image, and no label, overview or thumbnail."""
+    return text(item, SOP_CLASS) == WHOLE_SLIDE_IMAGE and not _ANCILLARY & kinds_of(item)
+
+
 @dataclass(frozen=True, slots=True)
 class SlideMetadata:
     """The instances of a series that make up its slide, what was passed over on the way, and how they are read."""
@@ -81,8 +86,7 @@ def select_slide(
             unique.setdefault(text(item, SOP_INSTANCE), item)
     if len(unique) < len(metadata):
         notes.append(f"{len(metadata) - len(unique)} repeated or nameless instances were passed over")
-    slides = [item for item in unique.values() if text(item, SOP_CLASS) == WHOLE_SLIDE_IMAGE]
-    volumes = [item for item in slides if not _ANCILLARY & kinds_of(item)]
+    volumes = [item for item in unique.values() if is_of_pyramid(item)]
     if not volumes:
         raise NotASlide("The series holds no whole-slide image (VL Whole Slide Microscopy Image Storage, VOLUME).")
     if instance_uids:

@@ -162,13 +162,18 @@ class ByteRanges:
             return self._fetch(run.start, run.stop)
         return self._pool.submit(self._fetch, run.start, run.stop)
 
+    @property
+    def traffic(self) -> Traffic:
+        """What was read so far."""
+        return Traffic(self._requests, self._bytes)
+
     def close(self) -> Traffic:
         """Let go of the file, and say what was read."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._block.cache_clear()
         self._file.close()
-        return Traffic(self._requests, self._bytes)
+        return self.traffic
 
 
 def _merge(wanted: Sequence[tuple[int, int]]) -> tuple[list[_Run], list[int]]:

@@ -122,12 +122,17 @@ class DicomFilesSource:
         found = icc_of(self._headers[uid], self._tilings[level].optical_path)
         return found if isinstance(found, bytes) else None
 
+    @property
+    def traffic(self) -> Traffic:
+        """What was read of frames so far."""
+        read = self._files.values()
+        return Traffic(sum(file.reads for file in read), sum(file.bytes_read for file in read))
+
     def close(self) -> Traffic:
         """Let go of what is in memory, and say what was read of frames."""
         for file in self._files.values():
             file.close()
-        read = self._files.values()
-        return Traffic(sum(file.reads for file in read), sum(file.bytes_read for file in read))
+        return self.traffic
 
 
 def _mislabelled(file: DicomFile) -> Iterator[str]:

@@ -97,10 +97,15 @@ class DicomWebSource:
             return {}
         return self._web.header(self._paths[text(item, SOP_INSTANCE)])
 
+    @property
+    def traffic(self) -> Traffic:
+        """What was read so far."""
+        return self._web.session.traffic
+
     def close(self) -> Traffic:
         """Close the session."""
         self._web.session.close()
-        return self._web.session.traffic
+        return self.traffic
 
 
 def open_source(ref: SlideRef, endpoints: Endpoints) -> DicomWebSource:

@@ -92,6 +92,11 @@ class TiffSource:
         own = self._levels[level][0].raw(_ICC_PROFILE, _MOST_PROFILE)
         return own or self._levels[0][0].raw(_ICC_PROFILE, _MOST_PROFILE) or None
 
+    @property
+    def traffic(self) -> Traffic:
+        """What was read so far."""
+        return self._ranges.traffic
+
     def close(self) -> Traffic:
         """Let go of the file, and say what was read."""
         return self._ranges.close()

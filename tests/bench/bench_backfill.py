@@ -7,21 +7,15 @@ The archive is made up by another process. Slides are not opened: what is handed
 
 import argparse
 import datetime as dt
-import os
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from models.domain.job import JobState
 from models.domain.request import EmbedRequest, OutputSpec
-from tests.services.hostile import hostile_server
-from tests.services.qido import MadeUp
+from tests.bench.feed_memory import memory_mb
+from tests.services.made_up_archive import made_up_archive
 from worker.backfill import Order, Run, RunLimits
 from worker.backfill.run import surveyed
 from worker.ledger import JobRecord, Lane, NewJob
@@ -34,37 +28,8 @@ _A_DAY = 20
 _SAMPLES = 10
 
 
-@contextmanager
-def _server(series: int) -> Iterator[str]:
-    command = [sys.executable, "-m", "tests.bench.bench_backfill", "--serve", str(series)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
-
-
-def _serve(series: int) -> None:
-    with hostile_server(MadeUp(series, _A_DAY, _FIRST, modalities=("SM",))) as server:
-        server.asked = _Forgotten()
-        print(server.url, flush=True)
-        threading.Event().wait()
-
-
-class _Forgotten(list):  # type: ignore[type-arg]
-    """What was asked is not kept."""
-
-    def append(self, _: object) -> None:
-        """Keep nothing."""
-
-
-def _memory_mb() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
 def _search(installation: Installation, order: Order, series: int) -> None:
-    backfills, samples, start = installation.ledger.backfills, [_memory_mb()], time.perf_counter()
+    backfills, samples, start = installation.ledger.backfills, [memory_mb("VmRSS")], time.perf_counter()
     with surveyed(installation, order) as survey:
         record, cursor, found = backfills.open(order.key, order.wanted, survey.start), survey.start, 0
         while not cursor.listed:
@@ -72,7 +37,7 @@ def _search(installation: Installation, order: Order, series: int) -> None:
             backfills.found(record.id, cursor, following, [(one.study_uid, one.series_uid, "") for one in page])
             cursor, found = following, found + len(page)
             if found >= len(samples) * series / _SAMPLES:
-                samples.append(_memory_mb())
+                samples.append(memory_mb("VmRSS"))
     passed_s = time.perf_counter() - start
     assert found == series, found
     print(f"search: {found} series in {passed_s:.0f} s, {found / passed_s:.0f} series/s")
@@ -85,7 +50,7 @@ def _search(installation: Installation, order: Order, series: int) -> None:
 def _hand_out(installation: Installation, order: Order, slides: int) -> None:
     new = NewJob("done", "done", "pixel-grid", Lane.BACKFILL, {}, b"", 0, ())
     done = replace(installation.ledger.jobs.submit(new).job, state=JobState.SUCCEEDED, created_at=0.0)
-    before, start = _memory_mb(), time.perf_counter()
+    before, start = memory_mb("VmRSS"), time.perf_counter()
 
     def submitted(installation: Installation, request: EmbedRequest, lane: Lane) -> JobRecord:
         del installation, request, lane
@@ -94,7 +59,7 @@ def _hand_out(installation: Installation, order: Order, slides: int) -> None:
     Run(installation, order, RunLimits(slides=slides, detach=True), Cancellation(), submitted).work(lambda _: None)
     passed_s = time.perf_counter() - start
     print(f"hand out: {slides} slides in {passed_s:.0f} s, {slides / passed_s:.0f} slides/s")
-    print(f"  memory in MB, before and after: {before:.0f} {_memory_mb():.0f}")
+    print(f"  memory in MB, before and after: {before:.0f} {memory_mb('VmRSS'):.0f}")
 
 
 def main() -> None:
@@ -102,15 +67,13 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--series", type=int, default=100_000)
     options.add_argument("--hand-out", type=int, default=10_000)
-    options.add_argument("--serve", type=int, default=0)
     given = options.parse_args()
-    if given.serve:
-        _serve(given.serve)
-        return
     last = _FIRST + dt.timedelta(days=given.series // _A_DAY)
-    with tempfile.TemporaryDirectory() as folder, _server(given.series) as url:
+    with tempfile.TemporaryDirectory() as folder, made_up_archive(given.series, _A_DAY, _FIRST) as archive:
         order = Order("pacs", "SM", _FIRST, last, EmbedRequest("", "pixel-grid", OutputSpec(folder)))
-        settings = Settings(state_folder=Path(folder), ledger_url="", broker_url="", endpoints={"pacs": {"url": url}})
+        settings = Settings(
+            state_folder=Path(folder), ledger_url="", broker_url="", endpoints={"pacs": {"url": archive.url}}
+        )
         with Installation(settings) as installation:
             _search(installation, order, given.series)
             _hand_out(installation, order, given.hand_out)

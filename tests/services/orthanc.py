@@ -1,8 +1,10 @@
 """Orthanc with its DICOMweb plugin: a real PACS on a free port."""
 
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import requests
@@ -30,13 +32,16 @@ class Orthanc(ServerProcess):
         The DICOMweb plugin.
     folder : Path
         Receives configuration, log and storage.
+    options : mapping
+        That differ from what infra/compose.yaml runs with.
     """
 
-    def __init__(self, program: str, plugin: Path, folder: Path) -> None:
+    def __init__(self, program: str, plugin: Path, folder: Path, options: Mapping[str, object]) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
+        self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "orthanc.json"
-        config.write_text(json.dumps(self._configuration(plugin, folder), indent=2))
+        config.write_text(json.dumps(self._configuration(plugin, folder) | dict(options), indent=2))
         super().__init__([program, str(config)], folder / "orthanc.log", self._answers)
 
     @property
@@ -59,6 +64,11 @@ class Orthanc(ServerProcess):
         for patient in requests.get(f"{self.url}/patients", timeout=_TIMEOUT_S).json():
             requests.delete(f"{self.url}/patients/{patient}", timeout=_TIMEOUT_S).raise_for_status()
 
+    def wipe(self) -> None:
+        """Lose all that it stores, its event log too; it must not be running."""
+        for name in ("storage", "index"):
+            shutil.rmtree(self.folder / name)
+
     def _answers(self) -> bool:
         try:
             return requests.get(f"{self.dicomweb}/studies?limit=1", timeout=2.0).ok
@@ -74,18 +84,19 @@ class Orthanc(ServerProcess):
             "IndexDirectory": str(folder / "index"),
             "HttpPort": int(self.url.rpartition(":")[2]),
             "RemoteAccessAllowed": False,
+            "DicomServerEnabled": False,
             "SaveJobs": False,
             "Plugins": [str(plugin)],
         }
 
 
-def start_orthanc(folder: Path) -> Orthanc:
-    """Start an Orthanc of one's own in `folder`; the caller stops it."""
+def start_orthanc(folder: Path, options: Mapping[str, object] = MappingProxyType({})) -> Orthanc:
+    """Start an Orthanc of one's own in `folder`, with options of one's own; the caller stops it."""
     program = find_program("Orthanc", "apt-get install orthanc orthanc-dicomweb")
     plugins = [plugin for place in _PLUGIN_FOLDERS for plugin in sorted(place.glob("libOrthancDicomWeb.so*"))]
     if not plugins:
         unavailable("Orthanc's DICOMweb plugin is not installed: apt-get install orthanc-dicomweb.")
-    server = Orthanc(program, plugins[0], folder)
+    server = Orthanc(program, plugins[0], folder, options)
     server.start()
     return server
 

@@ -5,6 +5,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
+from itertools import islice
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -25,13 +27,15 @@ class MadeUp:
     modalities : tuple of str
         Of the series of each study.
     ignores : set of str
-        Query keys that the server does not heed: ``limit``, ``offset``, ``StudyDate``.
+        Query keys that the server does not heed: ``limit``, ``offset``, ``StudyDate``, ``StudyInstanceUID``.
     most : int
         Results it gives at a time, whatever is asked.
     leaves_out : set of str
         Tags that it does not return.
     added : mapping
         Further attributes of series, by tag: {"00080070": "maker"}.
+    relational : int
+        Status of searches for the series of several studies.
     """
 
     studies: int
@@ -41,7 +45,8 @@ class MadeUp:
     ignores: set[str] = field(default_factory=set)
     most: int = 1 << 30
     leaves_out: set[str] = field(default_factory=set)
-    added: Mapping[str, str] = field(default_factory=dict)
+    added: Mapping[str, str | int] = field(default_factory=dict)
+    relational: int = 200
 
     def __call__(self, asked: Asked) -> Answer:
         """Answer a search; 204 where nothing is found."""
@@ -52,11 +57,23 @@ class MadeUp:
             number = int(of_study["study"].rpartition(".")[2])
             found = [self._series(number, index) for index in range(len(self.modalities))]
             found = found[int(query.get("offset", 0)) :][: int(query.get("limit", self.most))]
+        elif split.path.endswith("/series"):
+            if self.relational != HTTPStatus.OK:
+                return Answer(self.relational)
+            found = list(self._listed(query))
         else:
             found = [self._study(number) for number in self._numbers(query)]
         if not found:
             return Answer(204)
         return Answer(200, json.dumps(found).encode(), _TYPE)
+
+    def _listed(self, query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """Yield the series of the studies that a search names; of all, if it names none."""
+        named = query.get("StudyInstanceUID", "")
+        numbers = [int(uid.rpartition(".")[2]) for uid in named.split(",")] if named else range(self.studies)
+        every = (self._series(number, index) for number in numbers for index in range(len(self.modalities)))
+        start = int(query.get("offset", 0))
+        yield from islice(every, start, start + min(self.most, int(query.get("limit", self.most))))
 
     @property
     def series(self) -> set[tuple[str, str]]:

@@ -4,7 +4,7 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from connectors.endpoints import Endpoint, Endpoints
@@ -54,7 +54,8 @@ class Order:
             "modality": self.modality,
             "from": self.first.isoformat() if self.first else None,
             "to": self.last.isoformat() if self.last else None,
-            "request": anchored(self.request).to_json(),
+            # Without the number of its form: an upgraded Slidewire goes on with the same backfill.
+            "request": asdict(anchored(self.request)),
         }
 
     @property

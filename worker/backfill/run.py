@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any
+from functools import partial
 
-from connectors.archive import Archive, FoundSeries
+from connectors.archive import Archive, FoundSeries, Window
 from models.domain.errors import (
     EndpointError,
     EndpointPaused,
@@ -24,15 +23,15 @@ from models.domain.errors import (
 )
 from models.domain.job import JobState, Lane
 from models.domain.request import EmbedRequest
+from worker.announcer import Announcer
 from worker.backfill.intake import Intake, Outcome
 from worker.backfill.order import Order
 from worker.backfill.patience import Patience
-from worker.backfill.survey import Survey
-from worker.doorbell import ring
 from worker.embedding import submit
 from worker.ledger import JobRecord
 from worker.ledger.backfills import BackfillRecord, Cursor, Item, ItemState
 from worker.pipeline import Cancellation
+from worker.survey import Survey
 from worker.wiring import Installation
 
 Step = tuple[Cursor, tuple[FoundSeries, ...]]
@@ -73,9 +72,9 @@ class RunLimits:
 @contextmanager
 def surveyed(installation: Installation, order: Order) -> Iterator[Survey]:
     """Open the archive of an order for the length of a block."""
-    archive = Archive(order.endpoint(installation.endpoints), order.modality)
+    archive = Archive(order.endpoint(installation.endpoints), {order.modality})
     try:
-        yield Survey(archive, order)
+        yield Survey(archive, Window(order.first, order.last))
     finally:
         archive.close()
 
@@ -123,6 +122,7 @@ class Run:
         self._backfills = installation.ledger.backfills
         pause_s = _FIRST_PAUSE * installation.settings.poll_s
         self._searching, self._submission, self._keeping = Patience(pause_s), Patience(pause_s), Patience(pause_s)
+        self._announcer = Announcer(installation)
         self._tries: dict[int, int] = {}
         self._handled = 0
         self._page: Future[Step] | None = None
@@ -169,7 +169,7 @@ class Run:
             for outcome in outcomes:
                 self._take(outcome)
             if any(outcome.job for outcome in outcomes):
-                self._ring()
+                self._announcer.ring()
             self._backfills.settle(self._record.id)
             self._search()
             over = self._hand_out()
@@ -233,7 +233,7 @@ class Run:
     def _is_quiet(self) -> bool:
         """Whether the server is left to its other users at this hour."""
         key = self._order.endpoint(self._installation.endpoints).key
-        rules = self._installation.settings.rules.endpoints.get(key)
+        rules = self._installation.settings.ledger_rules.endpoints.get(key)
         return rules is not None and rules.quiet is not None and rules.quiet.contains(time.time())
 
     def _submit_one(self, item: Item) -> JobRecord:
@@ -271,18 +271,6 @@ class Run:
         self._tries.pop(item.serial, None)
         self._handled += 1
         self._submission.good()
-
-    def _ring(self) -> None:
-        if self._broker is not None:
-            ring(self._installation.ledger, self._broker)
-
-    @cached_property
-    def _broker(self) -> Any:
-        if not self._installation.settings.broker_url:
-            return None
-        from worker.app import make_app
-
-        return make_app(self._installation.settings.broker_url)
 
 
 def _in_background(call: Callable[[], Step]) -> "Future[Step]":

@@ -10,6 +10,7 @@ import typer
 
 from models.domain.errors import Interrupted, RequestError, SlidewireError
 from models.domain.request import DEFAULT_TISSUE_FRACTION
+from worker.asked import FIELDS, Asked
 from worker.cli import ask
 from worker.cli.reply import EXIT_FAILED, EXIT_INTERRUPTED, print_error, print_json, reported
 
@@ -131,7 +132,7 @@ def _do(given: dict[str, Any]) -> None:
         if given["status"] or given["listed"] is not None:
             _tell(given)
             return
-        asked = ask.Asked(source=given["archive"], **{name: given[name] for name in ask.FIELDS & given.keys()})
+        asked = Asked(source=given["archive"], **{name: given[name] for name in FIELDS & given.keys()})
         order = _order(asked, given)
         if given["dry_run"]:
             _count(order, as_json=given["json"])
@@ -142,7 +143,7 @@ def _do(given: dict[str, Any]) -> None:
         _work(order, RunLimits(*(given[name] for name in names)), as_json=given["json"])
 
 
-def _order(asked: ask.Asked, given: dict[str, Any]) -> "Order":
+def _order(asked: Asked, given: dict[str, Any]) -> "Order":
     from dataclasses import replace
 
     from worker.backfill import Order
@@ -221,7 +222,7 @@ def _tell(given: dict[str, Any]) -> None:
     if listed is not None and listed not in _LISTED:
         raise RequestError(f"--list takes one of {', '.join(_LISTED)}.")
     settings = load_settings()
-    with Ledger(settings.ledger, settings.checkpoint_folder, settings.rules) as ledger:
+    with Ledger(settings.ledger, settings.checkpoint_folder, settings.ledger_rules) as ledger:
         chosen = [
             record
             for record in ledger.backfills.all()

@@ -13,6 +13,7 @@ from models.domain.codes import ErrorCode
 from models.domain.errors import Interrupted, SlidewireError
 from models.domain.job import Lane
 from models.domain.request import DEFAULT_TISSUE_FRACTION, EmbedRequest
+from worker.asked import FIELDS, Asked
 from worker.cli import ask
 from worker.cli.reply import (
     EXIT_FAILED,
@@ -71,8 +72,8 @@ def _command(work: Work, about: str, *without: str) -> Callable[..., None]:
         lane: ask.Urgency = Lane.STANDARD,
         json: ask.Json = False,
     ) -> None:
-        asked = {name: value for name, value in locals().items() if name in ask.FIELDS}
-        _do(ask.Asked(**asked), work, lane, as_json=json)
+        asked = {name: value for name, value in locals().items() if name in FIELDS}
+        _do(Asked(**asked), work, lane, as_json=json)
 
     signature = inspect.signature(command)
     kept = [option for option in signature.parameters.values() if option.name not in without]
@@ -81,7 +82,7 @@ def _command(work: Work, about: str, *without: str) -> Callable[..., None]:
     return command
 
 
-def _do(asked: ask.Asked, work: Work, lane: Lane, *, as_json: bool) -> None:
+def _do(asked: Asked, work: Work, lane: Lane, *, as_json: bool) -> None:
     """Do each request by itself, so that one bad slide does not sink the others; say what became of each."""
     from worker.declared import open_settings
     from worker.telemetry import configure_logging
@@ -125,14 +126,11 @@ def _one(installation: "Installation", request: EmbedRequest, work: Work, lane: 
 
 
 def _submit_one(installation: "Installation", request: EmbedRequest, lane: Lane) -> "JobRecord":
+    from worker.announcer import Announcer
     from worker.embedding import submit as submit_one
 
     job = submit_one(installation, request, lane)
-    if installation.settings.broker_url:
-        from worker.app import make_app
-        from worker.doorbell import ring
-
-        ring(installation.ledger, make_app(installation.settings.broker_url))
+    Announcer(installation).ring()
     return job
 
 

@@ -28,6 +28,7 @@ class Google(Dialect):
 
     name = "google"
     needs_token = True
+    most_found: ClassVar[int] = 5000
 
     @override
     def frame_form(self, accepted: Sequence[Range], stored: Stored, count: int) -> tuple[str, bool]:
@@ -177,6 +178,7 @@ class Azure(Dialect):
 
     name = "azure"
     needs_token = True
+    most_found: ClassVar[int] = 200
     dropped: ClassVar[set[str]] = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
 
     @override

@@ -51,11 +51,14 @@ class Dialect:
         Every request carries the bearer token `TOKEN`, or is answered 401.
     most_frames : int or None
         In one request; more are refused with 400.
+    most_found : int
+        The largest limit of a search; one that asks for more is refused with 400.
     """
 
     name: ClassVar[str]
     needs_token: ClassVar[bool] = False
     most_frames: ClassVar[int | None] = None
+    most_found: ClassVar[int] = 10_000
 
     def __init__(self, folder: Path) -> None:
         self.archive = Archive(folder)
@@ -187,8 +190,10 @@ class Dialect:
         del asked
         *uids, level = found
         modality = query.get("Modality") or query.get("ModalitiesInStudy") or ""
-        limit = int(query.get("limit", 100))
-        entries = self.archive.search(level, tuple(uids), modality)[:limit]
+        start, limit = int(query.get("offset", 0)), int(query.get("limit", 100))
+        if limit > self.most_found:
+            raise Refusal(400)
+        entries = self.archive.search(level, tuple(uids), modality)[start : start + limit]
         return Answer(200, json.dumps(entries).encode(), JSON) if entries else Answer(204)
 
     def _store(self, asked: Asked, _: Mapping[str, str], *study: str) -> Answer:

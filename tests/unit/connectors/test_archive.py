@@ -4,10 +4,11 @@ import datetime as dt
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
-from connectors.archive import PAGE, Archive, FoundSeries, Page, Window
+from connectors.archive import PAGE, UNDATED, Archive, FoundSeries, Page, Window
 from connectors.dicom.result.derived import MAKER, PRODUCT
 from connectors.endpoints import Endpoint
 from models.domain.errors import AccessDenied, EndpointUnreachable, ResponseInvalid
@@ -25,7 +26,7 @@ _DAY = dt.date(2020, 1, 1)
 @contextmanager
 def archive(endpoint: str, modality: str = "SM") -> Iterator[Archive]:
     """Open an archive for the length of a block."""
-    opened = Archive(Endpoint(endpoint, "pacs"), modality)
+    opened = Archive(Endpoint(endpoint, "pacs"), {modality})
     try:
         yield opened
     finally:
@@ -71,7 +72,7 @@ def test_server_that_goes_away_in_a_page() -> None:
     holdings = MadeUp(5)
 
     def answer(asked: Asked) -> Answer:
-        return Answer(401) if "1.2.3.3/series" in asked.path else holdings(asked)
+        return Answer(401) if "/series" in asked.path else holdings(asked)
 
     with hostile_server(answer) as server, archive(server.url) as opened, pytest.raises(AccessDenied):
         opened.page(Window(), 0)
@@ -121,7 +122,70 @@ def test_studies_of_other_modalities_are_not_opened() -> None:
     page, server = page_of(MadeUp(7, modalities=("CT",)), Window())
     assert (page.studies, page.series, len(server.asked)) == (7, (), 1)
     page, server = page_of(MadeUp(7, modalities=("CT",), leaves_out={"00080061"}), Window())
-    assert (page.studies, page.series, len(server.asked)) == (7, (), 8)
+    assert (page.studies, page.series, len(server.asked)) == (7, (), 2)
+
+
+def test_series_of_many_studies_cost_one_request() -> None:
+    """As long as they come in one page, and their UIDs fit into a URL; each study is in one search."""
+    page, server = page_of(MadeUp(PAGE, modalities=("SM", "SR", "ANN")), Window())
+    assert len(page.series) == PAGE
+    assert len(server.asked) == 1 + -(-PAGE // (PAGE // 3))
+    with hostile_server(MadeUp(PAGE)) as server:
+        characters = 500
+        opened = Archive(Endpoint(server.url, "pacs", url_characters=characters), {"SM"})
+        assert {(one.study_uid, one.series_uid) for one in opened.page(Window(), 0).series} == MadeUp(PAGE).series
+        opened.close()
+        paths = [asked.path for asked in server.asked if "/series" in asked.path]
+        assert max(len(path) for path in paths) < characters - len("http://127.0.0.1:1")
+        assert len(paths) < PAGE / 10
+
+
+@pytest.mark.parametrize(
+    ("holdings", "asked"),
+    [
+        (MadeUp(9, relational=404), 1 + 1 + 9),
+        (MadeUp(9, relational=400), 1 + 1 + 9),
+        (MadeUp(9, relational=500), 1 + 1 + 9),
+        (MadeUp(9, relational=501), 1 + 1 + 9),
+        (MadeUp(9, most=7), 2 + 2 + 4),
+        (MadeUp(500, a_day=500, modalities=("SM",), ignores={"StudyInstanceUID"}), 1 + 1 + 100),
+    ],
+    ids=str,
+)
+def test_list_that_is_not_heeded_costs_nothing_but_requests(holdings: MadeUp, asked: int) -> None:
+    """A server that refuses the list, ignores it or cuts the answer off is asked for the series of each study."""
+    offset = 400 if holdings.studies == 500 else 0
+    with hostile_server(holdings) as server, archive(server.url) as opened:
+        found = {(one.study_uid, one.series_uid) for one in opened.page(Window(), offset).series}
+        if holdings.most == 7:
+            found |= {(one.study_uid, one.series_uid) for one in opened.page(Window(), 7).series}
+        assert len(server.asked) == asked
+    assert found == (holdings.series if not offset else {pair for pair in holdings.series if int(pair[0][6:]) >= 400})
+
+
+def test_refused_list_is_not_tried_again() -> None:
+    """The second page of a server that takes no list goes study by study at once."""
+    with hostile_server(MadeUp(2 * PAGE, a_day=2 * PAGE, relational=400)) as server, archive(server.url) as opened:
+        opened.page(Window(), 0)
+        opened.page(Window(), PAGE)
+        assert sum("StudyInstanceUID=" in asked.path for asked in server.asked) == 1
+
+
+@pytest.mark.parametrize(("said", "expected"), [("7", 7), (7, 7), ("", 0), ("-3", 0), ("1e9", 0), (10**12, 0)])
+def test_number_of_instances_is_what_the_server_says(said: str | int, expected: int) -> None:
+    """As far as it is one."""
+    page, _ = page_of(MadeUp(3, added={"00201209": said}), Window())
+    assert [one.instances for one in page.series] == [expected] * 3
+
+
+@pytest.mark.parametrize("modalities", [{"SM", "XC"}, {"*"}, {"*", "SM"}])
+def test_several_modalities(modalities: set[str]) -> None:
+    """Those that are named, or any."""
+    with hostile_server(MadeUp(2, modalities=("CT", "SM", "XC"))) as server:
+        opened = Archive(Endpoint(server.url, "pacs"), modalities)
+        found = opened.page(Window(), 0).series
+        opened.close()
+    assert len(found) == 2 * (3 if "*" in modalities else 2)
 
 
 @pytest.mark.parametrize("leaves_out", [set(), {"00201206"}])
@@ -162,7 +226,9 @@ def test_study_that_was_deleted_meanwhile() -> None:
     holdings = MadeUp(3)
 
     def answer(asked: Asked) -> Answer:
-        return Answer(404) if "1.2.3.1/series" in asked.path else holdings(asked)
+        if "1.2.3.1/series" in asked.path:
+            return Answer(404)
+        return holdings(replace(asked, path=asked.path.replace("1.2.3.0,1.2.3.1,1.2.3.2", "1.2.3.0,1.2.3.2")))
 
     with hostile_server(answer) as server, archive(server.url) as opened:
         found = opened.page(Window(), 0).series
@@ -211,7 +277,10 @@ def test_orthanc_pages_through_days(
     load(cleared_orthanc, renamed(cmu_slide, folder / "ct", StudyDate="20200102", Modality="CT"))
     window = Window(None, dt.date(2020, 1, 31))
     with archive(cleared_orthanc.dicomweb) as opened:
+        undated = opened.page(UNDATED, 0)
         pages = [opened.page(window, offset) for offset in range(6)]
+    assert [one.series_uid for one in undated.series] == [found["undated"].slide.series_uid]
     expected = {found[name].slide.series_uid for name in "abc"}
+    assert {one.instances for one in pages[0].series} == {len(cmu_slide.levels)}
     assert {one.series_uid for one in pages[0].series} == expected
     assert [page.studies for page in pages] == [5, 4, 3, 2, 1, 0]  # with the undated one, and the CT

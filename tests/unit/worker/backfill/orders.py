@@ -2,12 +2,12 @@
 
 import datetime as dt
 
-from connectors.archive import Archive, FoundSeries
+from connectors.archive import Archive, FoundSeries, Window
 from connectors.endpoints import Endpoint
 from models.domain.request import EmbedRequest, OutputSpec
 from tests.services.hostile import HostileServer
 from worker.backfill.order import Order
-from worker.backfill.survey import Survey
+from worker.survey import Survey
 
 FIRST, TODAY = dt.date(2020, 1, 1), dt.date(2020, 3, 1)
 
@@ -19,7 +19,7 @@ def order(first: dt.date | None = FIRST, last: dt.date | None = None, archive: s
 
 def survey_of(server: HostileServer, asked: Order, today: dt.date = TODAY) -> Survey:
     """Return the way through a server's archive."""
-    return Survey(Archive(Endpoint(server.url, "pacs"), asked.modality), asked, today)
+    return Survey(Archive(Endpoint(server.url, "pacs"), {asked.modality}), Window(asked.first, asked.last), today)
 
 
 def walk(survey: Survey, most: int = 500) -> list[FoundSeries]:

@@ -227,7 +227,7 @@ def test_archive_that_goes_away_is_searched_again(tmp_path: Path) -> None:
     def answer(asked: Asked) -> Answer:
         nonlocal asked_for
         asked_for += 1
-        return Answer(500) if 20 < asked_for <= 24 else holdings(asked)
+        return Answer(500) if 3 < asked_for <= 7 else holdings(asked)
 
     with bench(answer, tmp_path) as one:
         assert one.run().submitted == 60
@@ -241,7 +241,7 @@ def test_archive_that_cannot_be_searched_ends_the_run(tmp_path: Path) -> None:
     def answer(asked: Asked) -> Answer:
         nonlocal asked_for
         asked_for += 1
-        return Answer(400) if broken and asked_for > 25 and "/studies?" in asked.path else holdings(asked)
+        return Answer(400) if broken and asked_for > 5 and "/studies?" in asked.path else holdings(asked)
 
     with bench(answer, tmp_path) as one:
         with pytest.raises(ResponseInvalid):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from models.domain.errors import RequestError, SourceUnreadable, UnknownEncoder
 from models.domain.request import DEFAULT_PATCH_PX, DEFAULT_SPACING_UM, DEFAULT_TISSUE_FRACTION
 from models.encoders import registry
-from worker.cli.ask import Asked, read_coordinates
+from worker.asked import Asked, read_coordinates
 
 
 @pytest.fixture

@@ -3,9 +3,8 @@
 import datetime as dt
 from dataclasses import replace
 
-from connectors.archive import PAGE, Archive, FoundSeries, Window
+from connectors.archive import PAGE, UNDATED, Archive, FoundSeries, Window
 from models.domain.errors import ResponseInvalid
-from worker.backfill.order import Order
 from worker.ledger.backfills import Cursor
 
 _FEW, _MANY = PAGE // 4, 4 * PAGE  # studies of a window, for the next one to take more days, or fewer
@@ -24,31 +23,41 @@ class Survey:
     Parameters
     ----------
     archive : Archive
-    order : Order
+    days : Window
+        Of study.
     today : date or None
         None: by this machine's clock. A search without a last day goes a day further, for the time zones.
+    undated : bool
+        Search for studies without a date, too, before the days; without a first day that makes no difference.
     """
 
-    def __init__(self, archive: Archive, order: Order, today: dt.date | None = None) -> None:
+    def __init__(self, archive: Archive, days: Window, today: dt.date | None = None, *, undated: bool = False) -> None:
         self._archive = archive
-        self._order = order
-        self._until = order.last or (today or dt.datetime.now(dt.UTC).date()) + _DAY
+        self._days = days
+        self._until = days.last or (today or dt.datetime.now(dt.UTC).date()) + _DAY
+        self._undated = undated and days.first is not None
 
     @property
     def start(self) -> Cursor:
         """Where a search begins."""
-        if self._order.first is None:
-            return Cursor(last_day=_text(self._order.last))
-        return Cursor(_text(self._order.first), _text(self._order.first))
+        if self._undated:
+            return Cursor(last_day=_text(UNDATED.last))
+        return self._first_days
+
+    @property
+    def _first_days(self) -> Cursor:
+        if self._days.first is None:
+            return Cursor(last_day=_text(self._days.last))
+        return Cursor(_text(self._days.first), _text(self._days.first))
 
     def resumed(self, cursor: Cursor) -> Cursor:
         """Return where a search goes on that was given up, or had come to its end on an earlier day."""
-        if not cursor.listed or self._order.first is None or self._order.last is not None:
+        if not cursor.listed or self._days.first is None or self._days.last is not None:
             return cursor
         reached = dt.date.fromisoformat(cursor.last_day)
         if reached >= self._until:
             return cursor
-        day = _text(max(self._order.first, reached - _AGAIN))
+        day = _text(max(self._days.first, reached - _AGAIN))
         return Cursor(day, day)
 
     def step(self, cursor: Cursor) -> tuple[Cursor, tuple[FoundSeries, ...]]:
@@ -79,6 +88,8 @@ class Survey:
 
     def _beyond(self, cursor: Cursor, window: Window) -> Cursor:
         """Return the cursor at the first page of the days that follow."""
+        if self._undated and window == UNDATED:
+            return self._first_days
         if window.first is None or window.last is None or window.last >= self._until:
             return replace(cursor, listed=True)
         days = (window.last - window.first).days + 1

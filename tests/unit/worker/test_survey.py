@@ -5,12 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from connectors.archive import PAGE, FoundSeries
+from connectors.archive import PAGE, UNDATED, Archive, FoundSeries, Window
+from connectors.endpoints import Endpoint
 from models.domain.errors import ResponseInvalid
 from tests.services.hostile import hostile_server
 from tests.services.qido import MadeUp, searches
 from tests.unit.worker.backfill.orders import FIRST, TODAY, order, survey_of, walk
 from worker.ledger.backfills import Cursor
+from worker.survey import Survey
 
 
 def pairs(found: list[FoundSeries]) -> list[tuple[str, str]]:
@@ -134,3 +136,17 @@ def test_finished_search_with_a_last_day_stays_finished(first: dt.date | None, l
     with hostile_server(MadeUp(0)) as server:
         asked = order(first, last)
         assert survey_of(server, asked, TODAY + dt.timedelta(days=5)).resumed(listed) == listed
+
+
+def test_undated_studies_come_before_the_days() -> None:
+    """A page of its own, then the days as ever; where there is no first day, all are asked for anyway."""
+    with hostile_server(MadeUp(30)) as server:
+        archive = Archive(Endpoint(server.url, "pacs"), {"SM"})
+        for first in (FIRST, None):
+            walk(Survey(archive, Window(first), TODAY, undated=True))
+        archive.close()
+        asked = [search.get("StudyDate", "") for search in searches(server.asked)]
+    assert asked[0] == UNDATED.criterion
+    assert asked[1].startswith(f"{FIRST:%Y%m%d}-")
+    assert asked[-2:] == ["", ""]
+    assert asked.count(UNDATED.criterion) == 1

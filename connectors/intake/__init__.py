@@ -1,0 +1,1 @@
+"""What archives tell of series that come in, and how it is read."""
