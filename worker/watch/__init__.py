@@ -1,0 +1,1 @@
+"""The watch of an archive: what arrives is looked at, and becomes jobs by rules."""
