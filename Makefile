@@ -3,9 +3,9 @@
 
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-SCRIPTS = .ci/run infra/install-services infra/make-venv
+SCRIPTS = .ci/run infra/install-services infra/make-venv infra/docker/install infra/docker/try-install infra/system/run
 
-.PHONY: help demo test check services test-faults soak bench bench-feed bench-memory bench-ledger bench-overhead bench-encode bench-results simulate clean
+.PHONY: help demo test check services test-faults soak bench bench-feed bench-memory bench-ledger bench-overhead bench-encode bench-results simulate costs clean
 
 help:
 	@echo "make demo         embed a sample slide and leave the result in demo-out/ (no GPU, no account, no server)"
@@ -20,7 +20,9 @@ help:
 	@echo "make bench-overhead measure what ledger, checkpoints and doorbell add to a job"
 	@echo "make bench-encode measure Macenko and EXAONEPath beside the published code, and ViTs on a GPU if there is one"
 	@echo "make bench-results measure annotations beside highdicom: seconds, memory, size, and an Orthanc's STOW and WADO"
+	@echo "make bench-reconcile measure what it takes to search an archive of 100,000 series for what events missed"
 	@echo "make simulate     where a fleet of 1 to 128 workers saturates on 100,000 slides"
+	@echo "make costs        hours and dollars for 100,000 slides: writes docs/costs.md from tests/bench/costs.toml"
 	@echo "make clean        remove outputs and caches (not .venv, not the downloaded sample)"
 
 .venv/bin/python:
@@ -58,7 +60,8 @@ check: .venv/.test
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/unit/test_house.py
 	$(BIN)/shellcheck $(SCRIPTS)
-	$(BIN)/hadolint infra/docker/Dockerfile.worker-cpu
+	$(BIN)/hadolint infra/docker/Dockerfile.*
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec infra/compose.yaml
 
 test-faults: .venv/.test services
 	$(BIN)/pytest -m "faults and not soak"
@@ -87,8 +90,14 @@ bench-encode: .venv/.test
 bench-results: .venv/.test services
 	$(BIN)/python -m tests.bench.bench_results
 
+bench-reconcile: .venv/.test services
+	$(BIN)/python -m tests.bench.bench_reconcile
+
 simulate: .venv/.test
 	$(BIN)/python -m tests.bench.simulate_fleet
+
+costs: .venv/.test
+	$(BIN)/python -m tests.bench.cost_page --write docs/costs.md
 
 clean:
 	rm -rf demo-out build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

@@ -8,11 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from celery import Celery, bootsteps
 from celery.worker.consumer import Consumer
+from celery.worker.consumer.connection import Connection
+
+from worker.activity import Activity
 
 _log = structlog.get_logger(__name__)
 # What taking a message apart raises; what a task raises never comes here.
 _MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError)
+_TURN_S, _TURNS_WITHIN_S = 5.0, 60.0
 
 
 class CarefulConsumer(Consumer):  # type: ignore[misc]
@@ -50,3 +55,24 @@ class CarefulConsumer(Consumer):  # type: ignore[misc]
             _log.warning("an entry of the queue that is no message was dropped", error=type(exc).__name__)
             # It is out of the list already; Celery connects anew and goes on.
             raise ConnectionResetError("the connection is made anew after a malformed entry") from exc
+
+
+def watch_consumer(app: Celery, activity: Activity) -> None:
+    """Let an application's worker note that its loop turns, as long as it has a connection to the broker."""
+
+    class Turning(bootsteps.StartStopStep):  # type: ignore[misc]
+        requires = (Connection,)
+
+        def start(self, consumer: Any) -> None:
+            del consumer
+            activity.expect("consumer", _TURNS_WITHIN_S)
+
+        def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
+            del consumer
+            hub.call_repeatedly(_TURN_S, activity.turned, "consumer")
+
+        def stop(self, consumer: Any) -> None:
+            del consumer
+            activity.forget("consumer")
+
+    app.steps["consumer"].add(Turning)

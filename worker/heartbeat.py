@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from types import FrameType, TracebackType
 from typing import Final, NoReturn, Self
 
@@ -60,7 +61,8 @@ class Pulse:
         self._done, self._stage = 0, "starting"
         self._moved = time.monotonic()
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        # In the context of who works: what the heartbeat logs says of which shard.
+        self._thread = threading.Thread(target=copy_context().run, args=(self._run,), name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -83,6 +85,11 @@ class Pulse:
         self._moved = time.monotonic()
 
     @property
+    def still_s(self) -> float:
+        """Seconds since there was progress."""
+        return time.monotonic() - self._moved
+
+    @property
     def patches_done(self) -> int:
         """Patches of the shard that are embedded."""
         return self._done
@@ -100,7 +107,7 @@ class Pulse:
         wait_s = min(_FIRST_BEAT_S, self._every_s)
         while not self._over.wait(wait_s):
             wait_s = self._every_s
-            if time.monotonic() - self._moved > self._stall_s:
+            if self.still_s > self._stall_s:
                 self._hang()
                 return
             try:
@@ -109,12 +116,12 @@ class Pulse:
                 self._cancellation.cancel(exc)
                 return
             except LedgerUnavailable:
-                _log.warning("ledger does not answer", job=self._lease.job_id)
+                _log.warning("the ledger does not answer")
                 wait_s = min(_FIRST_BEAT_S, self._every_s)  # at hand when it does: before anybody reaps
 
     def _hang(self) -> None:
         detail = f"{self._note()}; threads at {'; '.join(_places())}"
-        _log.error("hung: this process ends", job=self._lease.job_id, shard=self._lease.index, where=detail)
+        _log.error("hung: this process ends", where=detail)
         error = WorkerLost(
             f"Nothing has moved for {self._stall_s:g} s, so this process ends; "
             "the job goes on from its last checkpoint with the next worker, or when it is asked for again."
@@ -122,7 +129,7 @@ class Pulse:
         try:
             self._ledger.shards.fail(self._lease, error, detail)
         except LedgerError:
-            _log.warning("the lease runs out by itself", job=self._lease.job_id)
+            _log.warning("the lease runs out by itself")
         self._on_hang(error)
 
 

@@ -1,9 +1,11 @@
 """The worker's process: polls the ledger, or answers the doorbell; stops in order; takes back what others lost."""
 
+import math
 import os
 import signal
 import threading
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -12,13 +14,15 @@ import structlog
 from models.domain.errors import LedgerError, LedgerUnavailable, SettingsInvalid, SlidewireError
 from worker.doorbell import QUEUES, ring
 from worker.engine import Engine
-from worker.ledger import Lane, Ledger
+from worker.health import watched_over
+from worker.ledger import Ledger, Remit
 from worker.pipeline import Cancellation
 from worker.wiring import Installation
 
 _log = structlog.get_logger(__name__)
 _SWEEP_S = 10.0
 _STOP_S = 2.0
+_TURN_S = 120.0  # a look into the ledger takes as long as its patience with other writers, and a connection
 
 
 @contextmanager
@@ -37,39 +41,50 @@ def stopping_on_signals(cancellation: Cancellation) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def poll(installation: Installation, lanes: Collection[Lane], *, drain: bool = False) -> int:
+def poll(installation: Installation, remit: Remit, *, drain: bool = False, leave_after_s: float = math.inf) -> int:
     """Work off the ledger without a broker.
 
     Parameters
     ----------
     installation : Installation
-    lanes : collection of Lane
-        Only jobs of these.
+    remit : Remit
+        Only jobs within it.
     drain : bool
         Leave when nothing is left, rather than wait for more.
+    leave_after_s : float
+        Leave when there was nothing to claim for so long; while the ledger does not answer, nobody knows.
 
     Returns
     -------
     int
         Shards worked on.
     """
+    if installation.settings.broker_url:
+        _log.info("the broker is not listened to: this worker looks into the ledger by itself")
     cancellation, worked = Cancellation(), 0
-    engine = Engine(installation, cancellation, lanes=lanes)
-    shards, idle = installation.ledger.shards, threading.Event()
+    engine = Engine(installation, cancellation, remit=remit)
+    activity = installation.activity
+    shards, idle, idle_since = installation.ledger.shards, threading.Event(), time.monotonic()
     try:
-        with stopping_on_signals(cancellation):
+        with stopping_on_signals(cancellation), watched_over(installation, cancellation):
+            activity.expect("poll", installation.settings.poll_s + _TURN_S)
             while not cancellation.cancelled:
+                activity.turned("poll")
                 try:
                     shards.reap()
                     if engine.run_next():
-                        worked += 1
+                        worked, idle_since = worked + 1, time.monotonic()
                         continue
-                    if drain and not shards.remaining():
+                    if drain and not shards.remaining(remit=remit):
+                        break
+                    if time.monotonic() - idle_since >= leave_after_s:
+                        _log.info("nothing to do: this worker leaves", idle_s=round(time.monotonic() - idle_since, 1))
                         break
                 except LedgerUnavailable as exc:
                     if drain:
                         raise
                     _log.warning("the ledger does not answer", error=exc.message)
+                    idle_since = time.monotonic()
                 idle.wait(installation.settings.poll_s)
     finally:
         engine.close()
@@ -114,8 +129,10 @@ class Sweeper(threading.Thread):
         self.join(_STOP_S)
 
 
-def serve_broker(installation: Installation, lanes: Collection[Lane]) -> None:
-    """Answer the doorbell until told to stop: a Celery worker, one shard at a time, only jobs of these lanes.
+def serve_broker(installation: Installation, remit: Remit) -> None:
+    """Answer the doorbell until told to stop: a Celery worker, one shard at a time, only jobs within a remit.
+
+    Its queues are those of lanes: it hears of jobs of all encoders.
 
     Raises
     ------
@@ -127,27 +144,30 @@ def serve_broker(installation: Installation, lanes: Collection[Lane]) -> None:
     if "REMAP_SIGTERM" in os.environ:
         raise SettingsInvalid("REMAP_SIGTERM makes Celery lose the running shard's message: unset it.")
     from worker.app import make_app
+    from worker.consumer import watch_consumer
     from worker.tasks import register
 
     app = make_app(installation.settings.broker_url)
     cancellation = Cancellation()
     sweeper = Sweeper(installation.ledger, app)
-    engine = Engine(installation, cancellation, after_shard=sweeper.wake, lanes=lanes)
+    engine = Engine(installation, cancellation, after_shard=sweeper.wake, remit=remit)
     register(app, engine, cancellation, installation.settings.turn_s)
+    watch_consumer(app, installation.activity)
     sweeper.start()
     try:
-        app.worker_main(
-            [
-                "worker",
-                "--pool=solo",
-                "--concurrency=1",
-                "--without-gossip",
-                "--without-mingle",
-                "--loglevel=WARNING",
-                f"--hostname={installation.owner.replace('/', '-')}@slidewire",
-                f"--queues={','.join(QUEUES[lane] for lane in lanes)}",
-            ]
-        )
+        with watched_over(installation, cancellation, broker_url=installation.settings.broker_url):
+            app.worker_main(
+                [
+                    "worker",
+                    "--pool=solo",
+                    "--concurrency=1",
+                    "--without-gossip",
+                    "--without-mingle",
+                    "--loglevel=WARNING",
+                    f"--hostname={installation.owner.replace('/', '-')}@slidewire",
+                    f"--queues={','.join(QUEUES[lane] for lane in remit.lanes)}",
+                ]
+            )
     finally:
         sweeper.stop()
         engine.close()

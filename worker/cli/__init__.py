@@ -12,11 +12,15 @@ from worker.cli import (
     encoders,
     endpoints,
     export,
+    health,
     jobs,
+    ledger,
+    metrics,
     process,
     report,
     show,
     similarity,
+    watch,
 )
 
 app = typer.Typer(
@@ -48,8 +52,10 @@ def _main(
 app.command("embed")(embed.embed)
 app.command("submit")(embed.submit)
 app.command("backfill")(backfill.backfill)
+app.command("watch")(watch.watch)
 app.command("worker")(process.worker)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(endpoints.app, name="endpoints")
 app.command("export")(export.export)
 app.command("report")(report.report)
@@ -57,6 +63,8 @@ app.command("similarity")(similarity.similarity)
 app.command("dataset")(dataset.dataset)
 app.add_typer(encoders.app, name="encoders")
 app.command("doctor")(doctor.doctor)
+app.command("health")(health.health)
+app.command("metrics")(metrics.metrics)
 app.command("demo")(show.demo)
 
 

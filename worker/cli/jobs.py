@@ -34,7 +34,7 @@ def open_ledger(as_json: bool) -> Iterator["Ledger"]:
     configure_logging()
     with reported(as_json):
         settings = load_settings()
-        with Ledger(settings.ledger, settings.checkpoint_folder, settings.rules) as ledger:
+        with Ledger(settings.ledger, settings.checkpoint_folder, settings.ledger_rules) as ledger:
             yield ledger
 
 

@@ -61,6 +61,16 @@ def plan_patches(slide: Slide, spec: PatchSpec, tissue: TissueMask | None, batch
     return Plan(slide, grid, len(origins), batch_size, (*slide.notes, *notes), spec.missing, spec.color_profile)
 
 
+def check_spacing(slide: Slide, spec: PatchSpec) -> None:
+    """See that a slide is as fine as its patches are to be; costs nothing.
+
+    Raises
+    ------
+    SpacingTooFine
+    """
+    _choose(slide, spec)
+
+
 def _require_readable(level: Level, spec: PatchSpec) -> None:
     if level.problem:
         raise SlideIncomplete(f"The level that is needed cannot be read: {level.problem}.")

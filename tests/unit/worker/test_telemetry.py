@@ -31,8 +31,8 @@ structlog.get_logger("worker").debug("whispered")
 """
 
 
-def _run(*, as_json: bool = True, level: int = logging.INFO) -> subprocess.CompletedProcess[str]:
-    program = _PROGRAM.replace("AS_JSON", str(as_json)).replace("LEVEL", str(level))
+def _run(*, as_json: bool = True, level: int | str = logging.INFO) -> subprocess.CompletedProcess[str]:
+    program = _PROGRAM.replace("AS_JSON", str(as_json)).replace("LEVEL", repr(level))
     return subprocess.run(
         [sys.executable, "-c", program], cwd=_ROOT, capture_output=True, text=True, check=True, timeout=60
     )
@@ -47,6 +47,11 @@ def test_texts_of_libraries_are_withheld(*, as_json: bool) -> None:
         assert f"{name}: (text withheld)" in done.stderr
 
 
+def test_people_read_lines() -> None:
+    """At a terminal what libraries say is no JSON either."""
+    assert "error worker.thing: told\n" in _run(as_json=False).stderr
+
+
 @pytest.mark.parametrize("as_json", [True, False])
 def test_nothing_on_standard_output(*, as_json: bool) -> None:
     """Standard output belongs to results."""
@@ -56,17 +61,18 @@ def test_nothing_on_standard_output(*, as_json: bool) -> None:
 def test_our_own_messages_are_told() -> None:
     """What Slidewire says is there, one JSON object a line, with level and time; quieter levels are not."""
     done = _run()
-    assert "error worker.thing: told" in done.stderr
-    [line] = [json.loads(one) for one in done.stderr.splitlines() if one.startswith("{")]
-    assert (line["event"], line["level"], line["patches"]) == ("shard done", "info", 7)
-    assert line["timestamp"].endswith("Z")
+    lines = {line["event"]: line for line in map(json.loads, done.stderr.splitlines())}
+    assert lines["worker.thing: told"]["level"] == "error"
+    assert (lines["shard done"]["level"], lines["shard done"]["patches"]) == ("info", 7)
+    assert all(line["timestamp"].endswith("Z") for line in lines.values())
     assert "quiet" not in done.stderr
     assert "whispered" not in done.stderr
 
 
-def test_a_higher_level_is_kept() -> None:
+@pytest.mark.parametrize("level", [logging.ERROR, "error"])
+def test_a_higher_level_is_kept(level: int | str) -> None:
     """At the level of errors, warnings of libraries and news of ours are left out."""
-    done = _run(level=logging.ERROR)
+    done = _run(level=level)
     assert "urllib3" not in done.stderr
     assert "shard done" not in done.stderr
-    assert "error worker.thing: told" in done.stderr
+    assert "worker.thing: told" in done.stderr
