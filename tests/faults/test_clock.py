@@ -16,10 +16,13 @@ from tests.faults.conftest import Fault
 from tests.faults.fleet import Fleet, settled
 from tests.faults.invariants import assert_sound, digests
 from tests.services.command import Running, Slidewire
+from tests.services.orthanc import Orthanc
+from tests.services.pacs import renamed
 from tests.services.ports import wait_until
 from tests.services.process import unavailable
 from tests.services.slides import SlideOnDisk
 from tests.services.warm import WarmProcess
+from tests.services.watched import watched
 
 pytestmark = pytest.mark.faults
 
@@ -54,8 +57,8 @@ def golden(slidewire: Slidewire, cmu_slide: SlideOnDisk) -> tuple[str, ...]:
     return digests(quiet, [quiet.done("embed", cmu_slide.folder, *_WHAT, "out").json["job"]])[0]
 
 
-def _start(slidewire: Slidewire, elsewhen: _Elsewhen, *armed: str) -> Running:
-    """Start a worker in another time, with everybody's monotonic clock; it must not sleep: libfaketime fails there."""
+def _start(slidewire: Slidewire, elsewhen: _Elsewhen, *armed: str, command: tuple[str, ...] = ("worker",)) -> Running:
+    """Start a command in another time, with everybody's monotonic clock; it must not sleep: libfaketime fails there."""
     other = {
         "LD_PRELOAD": str(elsewhen.library), "FAKETIME": f"{elsewhen.hours:+d}h", "NO_FAKE_STAT": "1",
         "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
@@ -63,7 +66,7 @@ def _start(slidewire: Slidewire, elsewhen: _Elsewhen, *armed: str) -> Running:
     here = dict(slidewire.environment)
     slidewire.environment |= other
     try:
-        return slidewire.start("worker", armed=armed)
+        return slidewire.start(*command, armed=armed)
     finally:
         slidewire.environment = here
 
@@ -136,6 +139,35 @@ def test_a_lease_is_not_kept_for_ever(
     )
     assert _LEASE_S <= expired - claimed < _LEASE_S + 15.0
     assert_sound(slidewire, {job: golden})
+
+
+def test_a_watch_in_another_hour(
+    on_postgresql: Slidewire,
+    cleared_orthanc: Orthanc,
+    cmu_slide: SlideOnDisk,
+    tmp_path: Path,
+    elsewhen: _Elsewhen,
+    fault: Fault,
+) -> None:
+    """A watch whose clock is wrong waits for as long as another: no slide is early, or late, or comes twice."""
+    fault.is_number(47, "clock of the watch wrong by an hour", f"libfaketime {elsewhen.hours:+d} h, postgresql")
+    site = watched(on_postgresql, cleared_orthanc, quiet_s=_LEASE_S)
+    slide = renamed(cmu_slide, tmp_path / "slide")
+    other = _start(on_postgresql, elsewhen, command=("watch", "pacs"))
+    wait_until(lambda: "archive searched" in other.log, "the watch", 60.0)
+    fault.strikes()
+    site.send(slide)
+    job = site.becomes(slide, "submitted")["job_id"]
+    columns = "changed_at, (SELECT created_at FROM job), deadline_at"
+    [(changed, submitted, deadline)] = on_postgresql.rows(f"SELECT {columns} FROM arrival")
+    assert _LEASE_S <= submitted - changed < _LEASE_S + 15.0
+    assert deadline - changed == pytest.approx(24 * 3600, abs=60.0)
+    site.worker()
+    on_postgresql.wait_for(job)
+    assert len(site.embedded(slide)) == 1
+    fault.is_over()
+    _assert_wrong(other, elsewhen.hours)
+    assert other.terminate() == 0, other.log
 
 
 def test_two_clocks_on_sqlite_cost_no_result(

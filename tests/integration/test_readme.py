@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from models.domain.codes import ErrorCode
 from tests.services.orthanc import Orthanc
 from tests.services.slides import SlideOnDisk
-from worker.settings import Settings
+from worker.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -116,6 +117,18 @@ def test_rows() -> None:
     for number, name, file in rows:
         assert f"{int(number):02}" in name
         assert f"def {name}" in (ROOT / "docs" / file).resolve().read_text(encoding="utf-8")
+
+
+def test_settings_of_the_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pages show of slidewire.toml can be used as it stands, each with the others of its page."""
+    for page in ("pacs.md", "settings.md"):
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        shown = re.findall(r"```toml\n(.*?)```", textwrap.dedent(text).replace("\n   ", "\n"), re.DOTALL)
+        (tmp_path / "slidewire.toml").write_text("\n".join(shown))
+        monkeypatch.setenv("SLIDEWIRE_CONFIG", str(tmp_path / "slidewire.toml"))
+        settings = load_settings()
+        assert settings.rules[0].encoder == "efficientnet-lite0"
+        assert settings.rules[0].write_back
 
 
 def test_error_codes() -> None:
