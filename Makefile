@@ -5,7 +5,7 @@ BIN = .venv/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SCRIPTS = .ci/run infra/install-services infra/make-venv infra/docker/install infra/docker/try-install infra/system/run
 
-.PHONY: help demo test check services test-faults soak bench bench-feed bench-memory bench-ledger bench-overhead bench-encode bench-results simulate costs clean
+.PHONY: help demo test check services test-faults soak bench bench-feed bench-memory bench-ledger bench-overhead bench-encode bench-results bench-intake bench-reconcile simulate costs clean
 
 help:
 	@echo "make demo         embed a sample slide and leave the result in demo-out/ (no GPU, no account, no server)"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench-overhead measure what ledger, checkpoints and doorbell add to a job"
 	@echo "make bench-encode measure Macenko and EXAONEPath beside the published code, and ViTs on a GPU if there is one"
 	@echo "make bench-results measure annotations beside highdicom: seconds, memory, size, and an Orthanc's STOW and WADO"
+	@echo "make bench-intake measure how soon a slide that arrives is a claimed job, and 500 slides within a minute"
 	@echo "make bench-reconcile measure what it takes to search an archive of 100,000 series for what events missed"
 	@echo "make simulate     where a fleet of 1 to 128 workers saturates on 100,000 slides"
 	@echo "make costs        hours and dollars for 100,000 slides: writes docs/costs.md from tests/bench/costs.toml"
@@ -89,6 +90,9 @@ bench-encode: .venv/.test
 
 bench-results: .venv/.test services
 	$(BIN)/python -m tests.bench.bench_results
+
+bench-intake: .venv/.test services
+	$(BIN)/python -m tests.bench.bench_intake
 
 bench-reconcile: .venv/.test services
 	$(BIN)/python -m tests.bench.bench_reconcile

@@ -237,7 +237,7 @@ def watched_over(
         return
     registry = installation.metrics.registry()
     if of_ledger:
-        registry.register(LedgerMetrics(installation.ledger, settings.followed))
+        registry.register(LedgerMetrics.of(installation.ledger, settings))
     with Readiness(installation.ledger, broker_url, cancellation) as readiness:
         probes = {LIVEZ: installation.activity.complaints, READYZ: readiness.complaints}
         with serving(settings, registry, probes):

@@ -43,7 +43,7 @@ def metrics(
                 configure_logging(level=settings.log_level)
                 _serve(settings, ledger)
             else:
-                found = LedgerMetrics(ledger, settings.followed).registry()
+                found = LedgerMetrics.of(ledger, settings).registry()
                 typer.echo(generate_latest(found).decode(), nl=False)
 
 
@@ -54,7 +54,7 @@ def _serve(settings: "Settings", ledger: "Ledger") -> None:
     from worker.process import stopping_on_signals
     from worker.readiness import Readiness
 
-    cancellation, registry = Cancellation(), LedgerMetrics(ledger, settings.followed).registry()
+    cancellation, registry = Cancellation(), LedgerMetrics.of(ledger, settings).registry()
     pause = threading.Event()
     with (
         stopping_on_signals(cancellation),

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Final
+from typing import Final, Self
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -19,6 +19,7 @@ from models.domain.job import JobState, Lane
 from worker.ledger import Ledger
 from worker.ledger.arrival_records import ArrivalState
 from worker.ledger.census import Figures
+from worker.settings import Settings
 
 _FRESH_S: Final = 10.0
 _PATIENCE_S: Final = 5.0  # half of what Prometheus itself waits for an answer
@@ -32,12 +33,16 @@ class LedgerMetrics(Collector):
     ledger : Ledger
     endpoints : mapping of str to bool
         The configured ones: whether there is an event log to be followed. Of others no watch is told.
+    webhook : bool
+        Whether anybody is told of notices; else they are none.
     fresh_s : float
         For so long a census is told again.
     """
 
-    def __init__(self, ledger: Ledger, endpoints: Mapping[str, bool], fresh_s: float = _FRESH_S) -> None:
-        self._ledger, self._endpoints, self._fresh_s = ledger, dict(endpoints), fresh_s
+    def __init__(
+        self, ledger: Ledger, endpoints: Mapping[str, bool], *, webhook: bool = False, fresh_s: float = _FRESH_S
+    ) -> None:
+        self._ledger, self._endpoints, self._webhook, self._fresh_s = ledger, dict(endpoints), webhook, fresh_s
         self._condition = threading.Condition()
         self._asking = False
         self._figures: Figures | None = None
@@ -67,6 +72,13 @@ class LedgerMetrics(Collector):
         yield _endpoints(figures)
         yield from _intake(figures, self._endpoints.keys())
         yield from self._watches(figures)
+        if self._webhook:
+            yield _gauge("notices_due", "Notices of the webhook that are to be sent.", figures.notices)
+
+    @classmethod
+    def of(cls, ledger: Ledger, settings: Settings) -> Self:
+        """Return the numbers of a ledger as the settings want them told."""
+        return cls(ledger, settings.followed, webhook=settings.webhook is not None)
 
     def _current(self) -> Figures | None:
         """Return the last census if it is fresh, else a new one; None if none comes soon."""
@@ -165,4 +177,3 @@ def _intake(figures: Figures, configured: AbstractSet[str]) -> Iterator[Metric]:
         overdue.add_metric([name], figures.arrivals.get((name, ArrivalState.OVERDUE), 0))
     yield arrivals
     yield overdue
-    yield _gauge("notices_due", "Notices of the webhook that are to be sent.", figures.notices)

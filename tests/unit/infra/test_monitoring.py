@@ -51,7 +51,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     with Ledger(f"sqlite:///{folder / 'ledger.db'}", folder) as ledger:
         ledger.arrivals.open("pacs", Place())
         registry = work.registry()
-        registry.register(LedgerMetrics(ledger, {"pacs": True}))
+        registry.register(LedgerMetrics(ledger, {"pacs": True}, webhook=True))
         text = generate_latest(registry).decode()
     declared = {f"slidewire_{name}": set(labels) for name, labels in {
         "due_shards": {"lane", "encoder"}, "leased_shards": {"encoder"}, "endpoint_open": {"endpoint"},

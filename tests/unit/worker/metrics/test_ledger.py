@@ -9,11 +9,13 @@ from prometheus_client import generate_latest
 
 from models.domain.errors import LedgerUnavailable
 from tests.unit.worker.ledger.sample import submit
+from worker.intake_settings import WebhookSettings
 from worker.ledger import Calls, Ledger
 from worker.ledger.arrival_records import Patience, Place, Sighting
 from worker.ledger.census import Figures
 from worker.metrics import ledger as module
 from worker.metrics.ledger import LedgerMetrics
+from worker.settings import Settings
 
 
 @pytest.fixture
@@ -37,8 +39,15 @@ def test_an_empty_ledger_has_numbers(ledger: Ledger) -> None:
     assert 'jobs{state="quarantined"} 0.0' in found
     assert "quarantined_jobs 0.0" in found
     assert "lease_expiries_total 0.0" in found
-    assert "notices_due 0.0" in found
     assert "oldest_unclaimed_shard_seconds 0.0" in found
+
+
+def test_notices_count_where_somebody_is_told(ledger: Ledger) -> None:
+    """Without a webhook nobody is to be told, so nothing waits; with one, what ended does."""
+    ledger.jobs.cancel(submit(ledger, "job", 1).id)
+    alone, told = Settings(), Settings(webhook=WebhookSettings(url="https://hook", secret="env:KEY"))
+    assert "notices_due" not in "".join(_scrape(LedgerMetrics.of(ledger, alone)))
+    assert "notices_due 1.0" in _scrape(LedgerMetrics.of(ledger, told))
 
 
 def test_no_host_gets_into_a_label(ledger: Ledger) -> None:
