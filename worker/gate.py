@@ -69,8 +69,9 @@ class LedgerGate:
             if now >= self._sync_at or now < self._paused_until:  # somebody may have ended the pause
                 self._sync()
             self._refuse_paused()
-            turn_at = max(self._held_until, self._turn())
-        time.sleep(max(0.0, turn_at - time.monotonic()))
+            wait_s = max(self._held_until, self._turn()) - time.monotonic()
+        if wait_s > 0:
+            time.sleep(wait_s)
         self._refuse_paused()
 
     def report(self, error: SlidewireError | None) -> None:
