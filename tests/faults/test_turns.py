@@ -1,5 +1,7 @@
 """A long shard gives way to more urgent ones."""
 
+import pytest
+
 from tests.faults.fleet import Fleet
 from tests.faults.invariants import assert_sound, digests
 from tests.services.command import Slidewire
@@ -10,6 +12,7 @@ from tests.services.warm import WarmProcess
 _WHAT = ("--encoder", "pixel-grid", "--all-patches")
 
 
+@pytest.mark.faults
 def test_an_urgent_job_cuts_in(slidewire: Slidewire, cmu_slide: SlideOnDisk, processes: list[WarmProcess]) -> None:
     """When its turn is over a shard goes back with a checkpoint, uses no attempt, and ends with the same bytes."""
     slidewire.environment |= {"SLIDEWIRE_BATCH_SIZE": "8", "SLIDEWIRE_TURN_S": "0.2"}

@@ -86,6 +86,7 @@ def test_one_file_is_a_slide(slidewire: Slidewire, cmu_slide: SlideOnDisk) -> No
     assert np.array_equal(_matrix(whole["uri"]), _matrix(alone["uri"]))
 
 
+@pytest.mark.faults
 def test_efficientnet_embeds_the_slide(slidewire: Slidewire, cmu_slide: SlideOnDisk) -> None:
     """The encoder with real weights gives one finite vector of 1280 numbers a patch, and says which weights."""
     done = slidewire.program(

@@ -46,6 +46,7 @@ def _submit(slidewire: Slidewire, slide: SlideOnDisk) -> str:
     return str(done.json["job"])
 
 
+@pytest.mark.faults
 def test_a_worker_lives_while_a_batch_takes_long(
     slidewire: Slidewire, port: int, cmu_slide: SlideOnDisk, redis_server: RedisServer
 ) -> None:

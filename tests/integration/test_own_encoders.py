@@ -99,6 +99,7 @@ def _installed(slidewire: Slidewire, target: Path, package: Path) -> None:
     slidewire.environment["PYTHONPATH"] = f"{target}:{known}" if known else str(target)
 
 
+@pytest.mark.faults
 class TestPackage:
     """A package with one entry-point line."""
 

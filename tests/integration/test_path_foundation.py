@@ -76,6 +76,7 @@ def test_every_output_holds_the_snippets_numbers(
     assert [word for word in (_LICENCE, digest, "deterministic") if word not in report] == []
 
 
+@pytest.mark.faults
 def test_another_spacing_is_noted(accepting: Slidewire, cmu_slide: SlideOnDisk, saved_model: Path) -> None:
     """At 0.75 um/px it is embedded, and the result says what the model is meant for."""
     asked = ("embed", cmu_slide.folder, *_ENCODER, "--weights", saved_model, "--spacing-um", "0.75")

@@ -95,7 +95,10 @@ def test_a_job_leaves_no_trace_of_the_patient(
         Answer(401, b"no access for Canaria, token canary-token-31337"),
         Answer(404, b"no frames of CANARY-PID-77"),
         pytest.param(Answer(200, b"<html>Serina</html>", {"Content-Type": "text/html"}), marks=pytest.mark.faults),
-        Answer(200, b"--b\r\n\r\nCANARYACC55\r\n--b--\r\n", {"Content-Type": "multipart/related; boundary=b"}),
+        pytest.param(
+            Answer(200, b"--b\r\n\r\nCANARYACC55\r\n--b--\r\n", {"Content-Type": "multipart/related; boundary=b"}),
+            marks=pytest.mark.faults,
+        ),
     ],
     ids=lambda answer: str(answer.status),
 )

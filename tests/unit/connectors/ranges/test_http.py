@@ -77,7 +77,7 @@ def test_refusals(reply: Reply, error: type[SlidewireError], server: StrictServe
     ("reply", "error"),
     [
         (Reply(503, headers={"Retry-After": "60"}), EndpointBusy),
-        (Reply(silent=True), EndpointUnreachable),
+        pytest.param(Reply(silent=True), EndpointUnreachable, marks=pytest.mark.faults),
         (Reply(206, b"x", {"Content-Range": "bytes 0-0/1"}, drip=True), EndpointError),
     ],
 )

@@ -186,6 +186,7 @@ def test_the_end_does_not_wait_for_a_look_that_hangs(ledger: Ledger, monkeypatch
         assert begun.wait(20.0)
     assert len(ledger.arrivals.due("pacs", 10)) == 1
     go_on.set()
+    wait_until(lambda: all(thread.name != "look" for thread in threading.enumerate()), "the look to end")
 
 
 def _run(ledger: Ledger, statement: str) -> None:

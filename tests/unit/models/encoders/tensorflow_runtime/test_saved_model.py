@@ -139,7 +139,9 @@ def test_a_missing_fingerprint_is_no_matter(saved_model: Path) -> None:
     assert MODEL.load(saved_model, {}, "cpu").encode(np.zeros((1, 224, 224, 3), np.uint8)).matrix.shape == (1, 384)
 
 
-@pytest.mark.parametrize("options", [{}, {"xla": "yes"}, {"deterministic": "yes"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, pytest.param({"xla": "yes"}, marks=pytest.mark.faults), {"deterministic": "yes"}], ids=str
+)
 def test_a_fixed_number_of_images_is_filled_up(tmp_path: Path, options: dict[str, str]) -> None:
     """A network that takes four images at a time, no more and no less, gives what one that takes any number does."""
     pixels = np.random.default_rng(4).integers(0, 256, (7, 224, 224, 3), np.uint8)
