@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from connectors.dicom.readback.stored import StoredEmbeddings
-from connectors.tables.parquet import METADATA_KEY, matrix_of, slide_of
+from connectors.tables.parquet import METADATA_KEY, matrix_of, read_parquet, slide_of
 from models.domain.embedding import Embeddings, Provenance
 from models.domain.errors import EmbeddingInvalid, ResultCorrupt, ResultNotFound
 
@@ -60,8 +60,7 @@ def _of_parquet(content: bytes) -> tuple[Embeddings, Mapping[str, Any]]:
         raise ResultNotFound("The table is none of Slidewire's: it does not say how it came about.")
     about = json.loads(names.metadata[METADATA_KEY])
     wanted = [*_BOX, "x_um", "y_um", *(["fallback"] if "fallback" in names.names else [])]
-    # Without threads: see `matrix_of`.
-    read = pq.read_table(BytesIO(content), columns=wanted, use_threads=False)
+    read = read_parquet(content, wanted)
     boxes = np.stack([read[name].to_numpy() for name in _BOX], axis=1).astype(np.int32)
     known = len(read) and not (read["x_um"].null_count or read["y_um"].null_count)
     um = np.stack([read[name].to_numpy() for name in ("x_um", "y_um")], axis=1) if known else None

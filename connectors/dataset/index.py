@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
-from io import BytesIO
 from typing import Any
 
 import fsspec
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from connectors.sinks.files import put
-from connectors.tables.parquet import METADATA_KEY, encode, slide_of
+from connectors.tables.parquet import METADATA_KEY, encode, read_parquet, slide_of
 from models.domain.errors import ExtraMissing, OutputUnavailable, ResultCorrupt, SourceUnreadable
 
 INDEX = "slidewire-index.parquet"
@@ -159,7 +158,7 @@ def _listed(folder: str) -> tuple[Any, str, Mapping[str, int]]:
 def _kept(system: Any, path: str) -> Iterable[Entry]:
     """Return what the index file holds; one that is missing, old or torn holds nothing, and is made anew."""
     try:
-        table = pq.read_table(BytesIO(system.cat_file(path)), use_threads=False)
+        table = read_parquet(system.cat_file(path))
         if (table.schema.metadata or {}).get(b"slidewire-index") != _VERSION:
             return ()
         return [Entry(**row) for row in table.to_pylist()]
