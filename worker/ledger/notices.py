@@ -91,7 +91,6 @@ class Notices:
         table = _TABLES[notice.kind]
         same = (
             table.c.serial == notice.serial,
-            table.c.notice == "due",
             table.c.notice_tries == notice.tries,
             table.c.updated_at == notice.row["updated_at"],
         )

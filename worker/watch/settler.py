@@ -74,8 +74,6 @@ class Settler(threading.Thread):
         with self._lock:
             taken = set(self._under_way)
         most = _AHEAD * len(self._threads)
-        if len(taken) >= most:
-            return
         for arrival in self._ledger.arrivals.due(self._endpoint, most + len(taken)):
             if arrival.serial in taken or len(taken) >= most:
                 continue

@@ -121,6 +121,7 @@ def test_a_receiver_that_hangs_is_left(tmp_path: Path) -> None:
         "whsec_???",
         f"whsec_{base64.b64encode(b'short').decode()}",
         base64.b64encode(bytes(range(32))).decode(),
+        SECRET.upper()[:6] + SECRET[6:],
     ],
 )
 def test_a_secret_that_is_no_key_is_refused(secret: str) -> None:
