@@ -22,8 +22,10 @@ from tests.services.proxy import CountingProxy, counting_proxy
 from tests.services.slides import SAMPLE_CACHE, SlideOnDisk, write_slide
 from tests.services.warm import WarmProcess
 from tests.services.watched import Watched
+from worker.demo.pyramid import write_pyramid
 from worker.demo.sample import fetch_sample
 
+_SMALL_PX = 600  # of the slides that come by the hundred
 _CLAIMED = (
     "SELECT min(attempt.at) FROM attempt JOIN shard ON shard.id = attempt.shard_id JOIN arrival "
     "ON arrival.job_id = shard.job_id WHERE arrival.series_uid = '{}' AND attempt.event = 'claimed'"
@@ -100,11 +102,14 @@ def main() -> None:
         folder = Path(name)
         slide = write_slide(fetch_sample(SAMPLE_CACHE), folder / "slide", 1)
         copies = [renamed(slide, folder / f"copy-{number}") for number in range(given.slides)]
-        small = SlideOnDisk(slide.folder, slide.levels[1:], slide.pixels, slide.spacing_um, slide.tiles)
+        pixels = slide.pixels[:_SMALL_PX, :_SMALL_PX]
+        levels = write_pyramid(pixels, slide.spacing_um, folder / "small", tiles=1)
+        small = SlideOnDisk(folder / "small", levels, pixels, slide.spacing_um, 1)
         many = [renamed(small, folder / f"many-{number}") for number in range(given.many)]
         with _site(folder, given.quiet) as (site, proxy):
             _idle(proxy, 10.0)
-            _soon(site, copies, given.quiet)
+            if copies:
+                _soon(site, copies, given.quiet)
             _many(site, many, proxy)
 
 
