@@ -17,7 +17,7 @@ from connectors.dicom.attributes import Json
 from connectors.endpoints import Endpoint, require_uid
 from connectors.http import HttpSession, json_of
 from connectors.intake.orthanc_series import API, OrthancSeries, StoredSeries
-from connectors.intake.protocol import Events, LogPlace, SeriesSeen
+from connectors.intake.protocol import Events, Place, Sighting
 from models.domain.errors import RequestError, ResponseInvalid, SettingsInvalid
 
 _PAGE = 1000  # entries of some 300 characters
@@ -72,14 +72,14 @@ class OrthancLog:
         self._base, self._label = endpoint.orthanc_url, endpoint.label
         self._series = OrthancSeries(self._session)
 
-    def head(self) -> LogPlace:
+    def head(self) -> Place:
         """Return the place of the last entry."""
         page = self._page("last", 0)
         if not page.entries:
-            return LogPlace(page.last)
+            return Place(page.last)
         return _place(page.entries[-1])
 
-    def read(self, after: LogPlace) -> Events:
+    def read(self, after: Place) -> Events:
         """Return the page that follows a place, and whether that still is a place of this log.
 
         The entry there is fetched once more with each page: another one in its stead, or a log that ends before it,
@@ -97,10 +97,10 @@ class OrthancLog:
             gap = bool(mark) or (bool(entries) and entries[0].number > after.cursor + 1)
             mark = ""
         if another:
-            return Events(LogPlace(), more=True, reset=True)
+            return Events(Place(), more=True, reset=True)
         series, unusable = self._seen(entries)
         return Events(
-            _place(entries[-1]) if entries else LogPlace(after.cursor, mark),
+            _place(entries[-1]) if entries else Place(after.cursor, mark),
             series,
             more=bool(entries) and not page.done,
             truncated=gap and self._begins_after(after.cursor),
@@ -132,7 +132,7 @@ class OrthancLog:
             raise ResponseInvalid(f"The event log of the {self._label} does not say how far it goes.")
         return _Page(entries, last, said.get("Done") is not False)
 
-    def _seen(self, entries: Sequence[_Entry]) -> tuple[tuple[SeriesSeen, ...], int]:
+    def _seen(self, entries: Sequence[_Entry]) -> tuple[tuple[Sighting, ...], int]:
         """Return the series that entries are about, and how many are left out."""
         came = {entry.id for entry in entries if entry.change in _CAME}
         wanted: dict[str, set[str]] = {"instances": set(), "series": set()}
@@ -147,9 +147,9 @@ class OrthancLog:
         return tuple(_series_seen(one, came) for one in usable), len(stored) - len(usable)
 
 
-def _series_seen(one: StoredSeries, came: set[str]) -> SeriesSeen:
+def _series_seen(one: StoredSeries, came: set[str]) -> Sighting:
     changed = one.id in came or not came.isdisjoint(one.instances)
-    return SeriesSeen(one.study_uid, one.series_uid, one.calling_aet, len(one.instances), changed)
+    return Sighting(one.study_uid, one.series_uid, one.calling_aet, len(one.instances), changed)
 
 
 def _has_uids(one: StoredSeries) -> bool:
@@ -161,8 +161,8 @@ def _has_uids(one: StoredSeries) -> bool:
     return True
 
 
-def _place(entry: _Entry) -> LogPlace:
-    return LogPlace(entry.number, entry.mark)
+def _place(entry: _Entry) -> Place:
+    return Place(entry.number, entry.mark)
 
 
 def _entry(item: Json) -> _Entry:

@@ -1,11 +1,11 @@
-"""What an archive's event log must do; nothing else about it is known further up."""
+"""What an archive tells of series that come in, and what its event log must do."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class LogPlace:
+class Place:
     """How far an event log has been read.
 
     Parameters
@@ -21,19 +21,19 @@ class LogPlace:
 
 
 @dataclass(frozen=True, slots=True)
-class SeriesSeen:
-    """A series that entries of the log are about.
+class Sighting:
+    """Something has happened to a series, or it is there.
 
     Parameters
     ----------
     study_uid, series_uid : str
-        For the archive, not for messages.
     calling_aet : str
-        Who sent it by DIMSE; "" if the archive does not say.
+        Who sent it; "" if the archive does not say.
     instances : int
-        That it has now.
+        Of the series, as far as the archive says; 0: it does not.
     changed : bool
-        An instance came. False: the log only says that it is there.
+        Something has happened to it. False: it is there, which is news of one that never arrived, or that has another
+        number of instances now.
     """
 
     study_uid: str
@@ -49,9 +49,9 @@ class Events:
 
     Parameters
     ----------
-    after : LogPlace
+    after : Place
         Where to read on.
-    series : tuple of SeriesSeen
+    series : tuple of Sighting
         Each once.
     more : bool
         There is another page.
@@ -63,8 +63,8 @@ class Events:
         Series that are left out, as their UIDs are none.
     """
 
-    after: LogPlace
-    series: tuple[SeriesSeen, ...] = ()
+    after: Place
+    series: tuple[Sighting, ...] = ()
     more: bool = False
     reset: bool = False
     truncated: bool = False
@@ -74,7 +74,7 @@ class Events:
 class EventLog(Protocol):
     """The event log of one archive; for one thread."""
 
-    def head(self) -> LogPlace:
+    def head(self) -> Place:
         """Return the end of the log: what comes from now on is after it.
 
         Raises
@@ -83,7 +83,7 @@ class EventLog(Protocol):
             The archive fails, or answers something else.
         """
 
-    def read(self, after: LogPlace) -> Events:
+    def read(self, after: Place) -> Events:
         """Return the page that follows a place; what has been deleted from the archive since is not among it.
 
         Raises

@@ -11,13 +11,14 @@ import datetime as dt
 import time
 
 from connectors.endpoints import Endpoint
+from connectors.intake.protocol import Place
 from models.domain.rule import Criteria, Rule
 from tests.bench.feed_memory import memory_mb
 from tests.bench.ledgers import fresh_ledgers, size_mb
 from tests.services.made_up_archive import MadeUpArchive, made_up_archive
 from worker.intake_settings import WatchSettings
 from worker.ledger import Ledger
-from worker.ledger.arrival_records import ArrivalState, Place
+from worker.ledger.arrival_records import ArrivalState
 from worker.watch.reconcile import Reconciler
 
 _A_DAY = 20

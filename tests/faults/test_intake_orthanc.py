@@ -14,12 +14,13 @@ import requests
 
 from connectors.endpoints import Endpoint
 from connectors.intake.orthanc import OrthancLog
+from connectors.intake.protocol import Place
 from tests.services.command import ROOT
 from tests.services.orthanc import Orthanc
 from tests.services.ports import wait_until
 from tests.services.scanner import SmallSeries, holdings, laboratory, small_series, store
 from worker.ledger import Ledger
-from worker.ledger.arrival_records import Arrival, ArrivalState, Patience, Place
+from worker.ledger.arrival_records import Arrival, ArrivalState, Patience
 from worker.watch.events import EventPoller
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]

@@ -7,12 +7,13 @@ import pytest
 
 from connectors.archive import PAGE
 from connectors.endpoints import Endpoint
+from connectors.intake.protocol import Place
 from models.domain.rule import Criteria, Rule
 from tests.bench.feed_memory import memory_mb
 from tests.services.made_up_archive import made_up_archive
 from worker.intake_settings import WatchSettings
 from worker.ledger import Ledger
-from worker.ledger.arrival_records import ArrivalState, Place
+from worker.ledger.arrival_records import ArrivalState
 from worker.watch.reconcile import Reconciler
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]

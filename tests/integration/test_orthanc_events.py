@@ -8,7 +8,7 @@ import requests
 
 from connectors.endpoints import Endpoint
 from connectors.intake.orthanc import OrthancLog
-from connectors.intake.protocol import Events, LogPlace, SeriesSeen
+from connectors.intake.protocol import Events, Place, Sighting
 from tests.services.orthanc import Orthanc
 from tests.services.pacs import SlideInPacs
 from tests.services.ports import wait_until
@@ -30,7 +30,7 @@ def open_log(orthanc: Orthanc) -> OrthancLog:
     return OrthancLog(Endpoint(orthanc.dicomweb, "pacs", orthanc_url=orthanc.url))
 
 
-def pages(log: OrthancLog, after: LogPlace) -> list[Events]:
+def pages(log: OrthancLog, after: Place) -> list[Events]:
     """Read to the end of the log."""
     found = [log.read(after)]
     while found[-1].more:
@@ -66,7 +66,7 @@ def test_what_comes_is_seen_from_the_head_on(orthanc: Orthanc, log: OrthancLog) 
 
 def test_real_slide_is_seen(pacs_slide: SlideInPacs, log: OrthancLog) -> None:
     """The levels of a pyramid are one series of as many instances."""
-    found = changed(pages(log, LogPlace()))
+    found = changed(pages(log, Place()))
     assert found[pacs_slide.slide.series_uid] == len(pacs_slide.slide.levels)
 
 
@@ -74,7 +74,7 @@ def test_overwritten_instance_leaves_a_gap_and_comes_again(cleared_orthanc: Orth
     """As the archive does not overwrite, sending again is no event; deleted and sent again, it is one."""
     log, one = open_log(cleared_orthanc), small_series(2)
     store(cleared_orthanc, one)
-    place = pages(log, LogPlace())[-1].after
+    place = pages(log, Place())[-1].after
     store(cleared_orthanc, one)
     assert changed(pages(log, place)) == {}
     delete(cleared_orthanc, one.instance_uids[1], "instances")
@@ -94,7 +94,7 @@ def test_deleted_series_is_not_seen(cleared_orthanc: Orthanc) -> None:
     assert changed(pages(log, before)) == {}
     [gone] = pages(log, at_one)
     assert (gone.reset, gone.truncated) == (False, False)
-    assert gone.after == LogPlace(at_one.cursor)
+    assert gone.after == Place(at_one.cursor)
     again = small_series()
     store(cleared_orthanc, again)
     assert changed(pages(log, gone.after)) == {again.series_uid: 1}
@@ -111,7 +111,7 @@ def test_log_that_was_emptied_was_cut_off(cleared_orthanc: Orthanc) -> None:
     assert (cut.reset, cut.truncated, cut.series) == (False, True, ())
     one = small_series()
     store(cleared_orthanc, one)
-    for stood in (place, cut.after, LogPlace()):
+    for stood in (place, cut.after, Place()):
         [later] = pages(log, stood)
         assert changed([later]) == {one.series_uid: 1}
         assert later.truncated
@@ -147,11 +147,11 @@ def test_look_costs_little(orthanc: Orthanc, log: OrthancLog) -> None:
 def test_sender_is_known_and_new_log_noticed(tmp_path: Path) -> None:
     """By DIMSE the calling AE title comes with the series; with its storage the archive loses its log."""
     with laboratory(tmp_path) as both:
-        log, place = open_log(both.archive), LogPlace()
+        log, place = open_log(both.archive), Place()
         one = small_series(2)
         store(both.scanner, one)
         assert both.send()
-        seen = SeriesSeen(*one.key, "SCANNER", 2)
+        seen = Sighting(*one.key, "SCANNER", 2)
         wait_until(lambda: log.read(place).series == (seen,), "both instances")
         head = log.head()
         both.archive.stop()
@@ -160,7 +160,7 @@ def test_sender_is_known_and_new_log_noticed(tmp_path: Path) -> None:
         both.archive.stop()
         both.archive.wipe()
         both.archive.start()
-        assert log.read(head) == Events(LogPlace(), more=True, reset=True)
+        assert log.read(head) == Events(Place(), more=True, reset=True)
         store(both.archive, *(small_series() for _ in range(10)))
-        assert log.read(head) == Events(LogPlace(), more=True, reset=True)
-        assert len(changed(pages(log, LogPlace()))) == 10
+        assert log.read(head) == Events(Place(), more=True, reset=True)
+        assert len(changed(pages(log, Place()))) == 10

@@ -13,6 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, VLWholeSlideMicroscopyImageStora
 from connectors.archive import PAGE
 from connectors.dicom.result.derived import MAKER, PRODUCT
 from connectors.endpoints import Endpoint
+from connectors.intake.protocol import Place
 from models.domain.rule import Criteria, Rule
 from tests.services.dialects.running import RunningDialect
 from tests.services.hostile import Answer, Asked, hostile_server
@@ -21,7 +22,7 @@ from tests.services.pacs import load, renamed
 from tests.services.slides import SlideOnDisk
 from worker.intake_settings import WatchSettings
 from worker.ledger import Ledger
-from worker.ledger.arrival_records import Arrival, ArrivalState, Decision, Place
+from worker.ledger.arrival_records import Arrival, ArrivalState, Decision
 from worker.watch.reconcile import Reconciler
 
 _RULES = (Rule("slides", Criteria(modality=("SM",))),)

@@ -11,6 +11,7 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
 
 from connectors.dicom.result.derived import MAKER, PRODUCT
+from connectors.intake.protocol import Place, Sighting
 from models.domain.errors import RequestError, SeriesNotFound
 from models.domain.job import JobState
 from tests.rows import structures
@@ -18,7 +19,7 @@ from tests.rows.structures import picture
 from tests.services.hostile import Answer, Asked, HostileServer, passed_on
 from tests.services.orthanc import Orthanc
 from worker.cli.watch_view import explained
-from worker.ledger.arrival_records import Arrival, ArrivalState, Patience, Place, Sighting
+from worker.ledger.arrival_records import Arrival, ArrivalState, Patience
 from worker.settings import Settings
 from worker.watch.explain import explain
 from worker.watch.look import MOST_WAIT_S, Look, Outcome

@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
+from connectors.intake.protocol import Sighting
 from models.domain.codes import ErrorCode
-from worker.ledger.arrival_records import ArrivalState, Sighting
+from worker.ledger.arrival_records import ArrivalState
 from worker.ledger.clock import NOW
 from worker.ledger.schema import arrival
 

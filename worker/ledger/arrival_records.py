@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from connectors.intake.protocol import Place
 from worker.ledger.backfills import Cursor
 
 
@@ -31,45 +32,6 @@ class Patience:
 
     quiet_s: float
     deadline_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """How far an event log has been read.
-
-    Parameters
-    ----------
-    cursor : int
-        Number of the last entry that was read; 0: none.
-    mark : str
-        What that entry was; another one under its number is another log. "" if it is not known.
-    """
-
-    cursor: int = 0
-    mark: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """Something has happened to a series, or it is there.
-
-    Parameters
-    ----------
-    study_uid, series_uid : str
-    calling_aet : str
-        Who sent it; "" if the archive does not say.
-    instances : int
-        Of the series, as far as the archive says; 0: it does not.
-    changed : bool
-        Something has happened to it. False: it is there, which is news of one that never arrived, or that has another
-        number of instances now.
-    """
-
-    study_uid: str
-    series_uid: str
-    calling_aet: str = ""
-    instances: int = 0
-    changed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

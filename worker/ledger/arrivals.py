@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, case, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from connectors.intake.protocol import Place, Sighting
 from models.domain.errors import JobNotFound
 from worker.ledger.arrival_news import OPEN, look_again, news_of
-from worker.ledger.arrival_records import Arrival, ArrivalState, Decision, Patience, Place, Sighting, WatchRecord
+from worker.ledger.arrival_records import Arrival, ArrivalState, Decision, Patience, WatchRecord
 from worker.ledger.backfills import Cursor
 from worker.ledger.clock import NOW
 from worker.ledger.database import Database

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import structlog
 
-from connectors.intake.protocol import EventLog, Events, LogPlace
+from connectors.intake.protocol import EventLog, Events, Place
 from models.domain.errors import ResponseInvalid, SlidewireError
 from worker.killpoint import reach
 from worker.ledger import Arrivals
-from worker.ledger.arrival_records import Patience, Place, Sighting
+from worker.ledger.arrival_records import Patience
 
 _LONGEST_S = 30.0  # between tries of a server, or a ledger, that fails
 _NOTED_S = 5.0  # that a log in which nothing happens was looked at is written down as often
@@ -54,7 +54,7 @@ class EventPoller(threading.Thread):
         self._events, self._arrivals, self._endpoint = log, arrivals, endpoint
         self._patience, self._wake, self._events_s = patience, wake_reconciliation, events_s
         self._over = threading.Event()
-        self._place: LogPlace | None = None
+        self._place: Place | None = None
         self._note_at = self._reset_at = 0.0
         self._said = ""
 
@@ -113,19 +113,15 @@ class EventPoller(threading.Thread):
         self._note_at = time.monotonic() + _NOTED_S
         return events.more
 
-    def _write(self, before: LogPlace, events: Events) -> bool:
-        sightings = [
-            Sighting(one.study_uid, one.series_uid, one.calling_aet, one.instances, one.changed)
-            for one in events.series
-        ]
-        return self._arrivals.read(self._endpoint, _place(before), _place(events.after), sightings, self._patience)
+    def _write(self, before: Place, events: Events) -> bool:
+        return self._arrivals.read(self._endpoint, before, events.after, events.series, self._patience)
 
-    def _stands(self) -> LogPlace:
+    def _stands(self) -> Place:
         """Return where the ledger says that the log was read to; its end, if it was never read."""
         record = self._arrivals.find(self._endpoint)
         if record is None:
-            record = self._arrivals.open(self._endpoint, _place(self._events.head()))
-        return LogPlace(record.place.cursor, record.place.mark)
+            record = self._arrivals.open(self._endpoint, self._events.head())
+        return record.place
 
     def _begin_again(self) -> None:
         now = time.monotonic()
@@ -144,10 +140,6 @@ class EventPoller(threading.Thread):
         if what != self._said:
             self._said = what
             _log.warning("events cannot be read now; slides wait", endpoint=self._endpoint, error=what)
-
-
-def _place(place: LogPlace) -> Place:
-    return Place(place.cursor, place.mark)
 
 
 def _pause_s(failures: int, exc: Exception) -> float:

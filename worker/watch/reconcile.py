@@ -10,11 +10,11 @@ import structlog
 
 from connectors.archive import ANY_MODALITY, Archive, FoundSeries, Window
 from connectors.endpoints import Endpoint
+from connectors.intake.protocol import Sighting
 from models.domain.errors import SlidewireError
 from models.domain.rule import Rule, fits
 from worker.intake_settings import WatchSettings
 from worker.ledger import Arrivals
-from worker.ledger.arrival_records import Sighting
 from worker.ledger.backfills import Cursor
 from worker.pipeline import Cancellation
 from worker.survey import Survey

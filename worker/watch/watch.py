@@ -10,11 +10,11 @@ import structlog
 
 from connectors.endpoints import Endpoint
 from connectors.intake.orthanc import OrthancLog
+from connectors.intake.protocol import Place
 from models.domain.errors import SlidewireError
 from models.domain.slide import SlideRef
 from worker.announcer import Announcer
 from worker.health import watched_over
-from worker.ledger.arrival_records import Place
 from worker.notices import notifying
 from worker.pipeline import Cancellation
 from worker.watch.events import EventPoller

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
+from connectors.intake.protocol import Place
 from models.domain.codes import ErrorCode
 from tests.services.prometheus import FOLDER, promtool
 from worker.activity import Activity
 from worker.ledger import Ledger
-from worker.ledger.arrival_records import Place
 from worker.metrics.ledger import LedgerMetrics
 from worker.metrics.work import WorkMetrics
 

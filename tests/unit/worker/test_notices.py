@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from connectors.intake.protocol import Place, Sighting
 from models.domain.errors import SettingsInvalid
 from models.domain.plan import Plan
 from models.domain.slide import SlideRef
@@ -19,7 +20,7 @@ from tests.unit.connectors.test_webhook import SECRET, verified
 from tests.unit.worker.ledger.sample import new_job, submit
 from worker.intake_settings import WebhookSettings
 from worker.ledger import Ledger
-from worker.ledger.arrival_records import ArrivalState, Decision, Patience, Place, Sighting
+from worker.ledger.arrival_records import ArrivalState, Decision, Patience
 from worker.notices import Notifier, open_webhook
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from connectors.endpoints import Credentials, Endpoint
 from connectors.intake.orthanc import OrthancLog
-from connectors.intake.protocol import Events, LogPlace, SeriesSeen
+from connectors.intake.protocol import Events, Place, Sighting
 from models.domain.errors import (
     AccessDenied,
     EndpointFailed,
@@ -23,7 +23,7 @@ from models.domain.errors import (
 from tests.services.hostile import Answer, Asked, HostileServer, hostile_server
 
 _TYPE = {"Content-Type": "application/json"}
-_BEGINNING = LogPlace()
+_BEGINNING = Place()
 _TRUE: object = True  # which Python takes for the number 1
 
 
@@ -133,15 +133,15 @@ def opened(said: MadeUpOrthanc, endpoint: Endpoint | None = None) -> Iterator[tu
             log.close()
 
 
-def read(said: MadeUpOrthanc, after: LogPlace = _BEGINNING) -> Events:
+def read(said: MadeUpOrthanc, after: Place = _BEGINNING) -> Events:
     """Return one page."""
     with opened(said) as (log, _):
         return log.read(after)
 
 
-def seen(*numbers: int, **changes: Any) -> tuple[SeriesSeen, ...]:
+def seen(*numbers: int, **changes: Any) -> tuple[Sighting, ...]:
     """Return what is to be seen of series of the made-up server."""
-    return tuple(replace(SeriesSeen(f"1.2.{number}", f"1.2.{number}.1", "SCANNER", 1), **changes) for number in numbers)
+    return tuple(replace(Sighting(f"1.2.{number}", f"1.2.{number}.1", "SCANNER", 1), **changes) for number in numbers)
 
 
 def test_log_is_read_from_a_place_on() -> None:
@@ -167,7 +167,7 @@ def test_idle_look_is_one_request() -> None:
 def test_log_of_several_pages() -> None:
     """A page has a thousand entries at most; 500 of them are looked up at a time."""
     with opened(MadeUpOrthanc(series=1200)) as (log, server):
-        place, found, pages = LogPlace(), list[SeriesSeen](), 0
+        place, found, pages = Place(), list[Sighting](), 0
         while (events := log.read(place)).after != place:
             found, place, pages = [*found, *events.series], events.after, pages + 1
             assert events.more == (place.cursor < 2400)
@@ -286,7 +286,7 @@ def test_page_of_another_kind() -> None:
 
 def test_log_that_says_that_there_is_more_and_gives_nothing() -> None:
     """`Done` is never true: without an entry there is no next page."""
-    assert not read(MadeUpOrthanc(changes=page([], 7, done=False)), LogPlace(7)).more
+    assert not read(MadeUpOrthanc(changes=page([], 7, done=False)), Place(7)).more
     stands = read(MadeUpOrthanc()).after
     same = MadeUpOrthanc(changes=page([MadeUpOrthanc().entries()[-1]], 6, done=False))
     assert read(same, stands) == Events(stands)
@@ -295,8 +295,8 @@ def test_log_that_says_that_there_is_more_and_gives_nothing() -> None:
 @pytest.mark.parametrize("there", [MadeUpOrthanc(series=2), MadeUpOrthanc(series=0)])
 def test_log_that_ends_before_our_place_is_another(there: MadeUpOrthanc) -> None:
     """The storage was wiped, or a backup restored: the log is read from its beginning."""
-    assert read(there, LogPlace(6, "mark")) == Events(_BEGINNING, more=True, reset=True)
-    assert read(there, LogPlace(6)) == Events(_BEGINNING, more=True, reset=True)
+    assert read(there, Place(6, "mark")) == Events(_BEGINNING, more=True, reset=True)
+    assert read(there, Place(6)) == Events(_BEGINNING, more=True, reset=True)
 
 
 def test_other_entry_under_our_number_is_another_log() -> None:
@@ -318,20 +318,20 @@ def test_entry_that_is_gone_is_no_other_log() -> None:
             return Answer(200, json.dumps(said).encode(), _TYPE) if "/changes" in asked.path else MadeUpOrthanc()(asked)
 
         with hostile_server(answer) as server:
-            events = OrthancLog(Endpoint(server.url, "pacs", orthanc_url=server.url)).read(LogPlace(6, "mark"))
+            events = OrthancLog(Endpoint(server.url, "pacs", orthanc_url=server.url)).read(Place(6, "mark"))
         assert (events.reset, events.truncated) == (False, False)
-        assert (events.after == LogPlace(6)) == (not more)
+        assert (events.after == Place(6)) == (not more)
         assert events.series == (seen(1) if more else ())
 
 
 def test_log_of_which_nothing_up_to_our_place_is_left_was_cut_off() -> None:
     """What it had may have been more than was read; without a number that was passed over it was not."""
-    assert read(MadeUpOrthanc(changes=page([], 6)), LogPlace(6, "mark")) == Events(LogPlace(6), truncated=True)
-    assert read(MadeUpOrthanc(changes=page([], 6)), LogPlace(6)) == Events(LogPlace(6))
-    later = read(MadeUpOrthanc(changes=page([entry(9, "NewInstance", id_of(1))], 9)), LogPlace(6, "mark"))
+    assert read(MadeUpOrthanc(changes=page([], 6)), Place(6, "mark")) == Events(Place(6), truncated=True)
+    assert read(MadeUpOrthanc(changes=page([], 6)), Place(6)) == Events(Place(6))
+    later = read(MadeUpOrthanc(changes=page([entry(9, "NewInstance", id_of(1))], 9)), Place(6, "mark"))
     assert (later.truncated, later.reset, later.series) == (True, False, seen(1))
     for number, truncated in ((7, False), (8, True)):
-        unmarked = read(MadeUpOrthanc(changes=page([entry(number, "", "")], number)), LogPlace(6))
+        unmarked = read(MadeUpOrthanc(changes=page([entry(number, "", "")], number)), Place(6))
         assert (unmarked.truncated, unmarked.after.cursor) == (truncated, number)
 
 
@@ -339,7 +339,7 @@ def test_head_of_an_empty_log() -> None:
     """The number that was given last counts, also where no entry is left."""
     for last in (0, 15):
         with opened(MadeUpOrthanc(changes=page([], last))) as (log, _):
-            assert log.head() == LogPlace(last)
+            assert log.head() == Place(last)
 
 
 def test_endpoint_without_a_log() -> None:

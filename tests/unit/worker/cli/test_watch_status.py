@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from connectors.intake.protocol import Place, Sighting
 from models.domain.errors import RequestError
 from worker.cli.watch_status import look_again, tell_list, tell_status
 from worker.ledger import Ledger
-from worker.ledger.arrival_records import ArrivalState, Decision, Patience, Place, Sighting
+from worker.ledger.arrival_records import ArrivalState, Decision, Patience
 
 
 @pytest.fixture

@@ -3,9 +3,10 @@
 from dataclasses import replace
 from itertools import product
 
+from connectors.intake.protocol import Place, Sighting
 from models.domain.codes import ErrorCode
 from worker.ledger import Ledger
-from worker.ledger.arrival_records import Arrival, ArrivalState, Decision, Patience, Place, Sighting
+from worker.ledger.arrival_records import Arrival, ArrivalState, Decision, Patience
 from worker.ledger.backfills import Cursor
 
 _ONE = Sighting("1.2", "1.2.1", instances=5, changed=False)

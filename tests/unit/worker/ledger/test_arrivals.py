@@ -6,17 +6,10 @@ from functools import partial
 import pytest
 from sqlalchemy import insert, update
 
+from connectors.intake.protocol import Place, Sighting
 from tests.unit.worker.ledger.sample import ROOT, claim, finish, new_job, processes, submit, together
 from worker.ledger import JobState, Ledger
-from worker.ledger.arrival_records import (
-    Arrival,
-    ArrivalState,
-    Decision,
-    Patience,
-    Place,
-    Sighting,
-    WatchRecord,
-)
+from worker.ledger.arrival_records import Arrival, ArrivalState, Decision, Patience, WatchRecord
 from worker.ledger.backfills import Cursor
 from worker.ledger.schema import arrival
 

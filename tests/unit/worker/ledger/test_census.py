@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from sqlalchemy import event, update
 
+from connectors.intake.protocol import Place, Sighting
 from models.domain.errors import JobCancelled, SourceError
 from tests.bench.ledgers import fill
 from tests.unit.worker.ledger.sample import claim, new_job, run_out, submit
 from worker.ledger import Calls, JobState, Lane, Ledger
-from worker.ledger.arrival_records import ArrivalState, Decision, Patience, Place, Sighting
+from worker.ledger.arrival_records import ArrivalState, Decision, Patience
 from worker.ledger.schema import job, shard
 
 _ANY = Patience(0.0, 1e6)

@@ -2,10 +2,11 @@
 
 import pytest
 
+from connectors.intake.protocol import Place, Sighting
 from models.domain.errors import SourceError, WorkerLost
 from tests.unit.worker.ledger.sample import claim, finish, make_due, submit
 from worker.ledger import JobState, Ledger
-from worker.ledger.arrival_records import ArrivalState, Decision, Patience, Place, Sighting
+from worker.ledger.arrival_records import ArrivalState, Decision, Patience
 from worker.ledger.notices import Notice
 
 

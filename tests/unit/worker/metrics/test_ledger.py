@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
+from connectors.intake.protocol import Place, Sighting
 from models.domain.errors import LedgerUnavailable
 from tests.unit.worker.ledger.sample import submit
 from worker.intake_settings import WebhookSettings
 from worker.ledger import Calls, Ledger
-from worker.ledger.arrival_records import Patience, Place, Sighting
+from worker.ledger.arrival_records import Patience
 from worker.ledger.census import Figures
 from worker.metrics import ledger as module
 from worker.metrics.ledger import LedgerMetrics

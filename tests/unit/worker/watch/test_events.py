@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from connectors.intake.protocol import Events, LogPlace, SeriesSeen
+from connectors.intake.protocol import Events, Place, Sighting
 from models.domain.errors import (
     AccessDenied,
     EndpointPaused,
@@ -20,7 +20,7 @@ from models.domain.errors import (
 )
 from tests.services.ports import wait_until
 from worker.ledger import Arrivals, Ledger
-from worker.ledger.arrival_records import ArrivalState, Patience, Place, WatchRecord
+from worker.ledger.arrival_records import ArrivalState, Patience, WatchRecord
 from worker.watch import events as module
 from worker.watch.events import EventPoller
 
@@ -33,20 +33,20 @@ class ListedLog:
 
     Attributes
     ----------
-    reads : list of LogPlace
+    reads : list of Place
         That were asked for.
     """
 
-    entries: list[SeriesSeen] = field(default_factory=list)
+    entries: list[Sighting] = field(default_factory=list)
     answers: list[Events | Exception] = field(default_factory=list)
-    reads: list[LogPlace] = field(default_factory=list)
+    reads: list[Place] = field(default_factory=list)
     closed: bool = False
 
-    def head(self) -> LogPlace:
+    def head(self) -> Place:
         """Return the end."""
         return self._place(len(self.entries))
 
-    def read(self, after: LogPlace) -> Events:
+    def read(self, after: Place) -> Events:
         """Return a page of one."""
         self.reads.append(after)
         if self.answers:
@@ -63,12 +63,12 @@ class ListedLog:
         """Close."""
         self.closed = True
 
-    def _place(self, number: int) -> LogPlace:
-        return LogPlace(number, f"mark {number}")
+    def _place(self, number: int) -> Place:
+        return Place(number, f"mark {number}")
 
     def arrive(self, *numbers: int) -> None:
         """Add entries."""
-        self.entries += [SeriesSeen(f"1.{number}", f"1.{number}.1", "SCANNER", 2) for number in numbers]
+        self.entries += [Sighting(f"1.{number}", f"1.{number}.1", "SCANNER", 2) for number in numbers]
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_what_is_only_there_does_not_begin_the_wait_anew(watched: Watched) -> No
     poller = watched.poller()
     poller.look()
     watched.log.arrive(1)
-    watched.log.entries.append(SeriesSeen("1.1", "1.1.1", "SCANNER", 2, changed=False))
+    watched.log.entries.append(Sighting("1.1", "1.1.1", "SCANNER", 2, changed=False))
     poller.look()
     assert watched.arrived == {"1.1.1": 1}
 
@@ -216,7 +216,7 @@ def test_log_that_began_anew_is_read_from_its_beginning(watched: Watched) -> Non
     watched.log.arrive(1, 2)
     poller = watched.poller()
     poller.look()
-    watched.log.answers = [Events(LogPlace(), more=True, reset=True)]
+    watched.log.answers = [Events(Place(), more=True, reset=True)]
     poller.look()
     assert watched.arrived == {"1.1.1": 1, "1.2.1": 1}
     assert watched.record.place == Place(2, "mark 2")
@@ -228,9 +228,9 @@ def test_log_that_begins_anew_again_and_again_is_none(watched: Watched) -> None:
     poller = watched.poller()
     watched.log.arrive(1)
     poller.look()
-    watched.log.answers = [Events(LogPlace(), more=True, reset=True)]
+    watched.log.answers = [Events(Place(), more=True, reset=True)]
     poller.look()
-    watched.log.answers = [Events(LogPlace(), more=True, reset=True)]
+    watched.log.answers = [Events(Place(), more=True, reset=True)]
     with pytest.raises(ResponseInvalid, match="several servers"):
         poller.look()
     assert watched.arrived == {"1.1.1": 1}
@@ -242,7 +242,7 @@ def test_log_that_was_cut_off_lets_the_archive_be_searched(watched: Watched) -> 
     poller = watched.poller()
     watched.log.arrive(1)
     poller.look()
-    watched.log.answers = [Events(LogPlace(1), truncated=True)]
+    watched.log.answers = [Events(Place(1), truncated=True)]
     poller.look()
     poller.look()
     assert watched.wakes == 1
@@ -329,7 +329,7 @@ def test_events_are_followed_while_it_runs(watched: Watched) -> None:
     """What comes is there soon after; a series whose UIDs are none is said to have come, not which."""
     with structlog.testing.capture_logs() as said, running(watched.poller()):
         wait_until(lambda: len(watched.log.reads) > 1, "the first looks")
-        watched.log.answers = [Events(LogPlace(0, "mark 0"), unusable=2)]
+        watched.log.answers = [Events(Place(0, "mark 0"), unusable=2)]
         watched.log.arrive(1)
         wait_until(lambda: watched.arrived == {"1.1.1": 1}, "the event")
     assert [one["series"] for one in said if "series" in one] == [2]

@@ -11,6 +11,7 @@ import pytest
 
 from connectors.dicom.result.derived import MAKER, PRODUCT
 from connectors.endpoints import Endpoint
+from connectors.intake.protocol import Place
 from models.domain.errors import AccessDenied, Interrupted, ResponseInvalid
 from models.domain.rule import Criteria, Rule
 from tests.services.hostile import Answer, Asked, HostileServer, hostile_server
@@ -18,7 +19,7 @@ from tests.services.ports import wait_until
 from tests.services.qido import MadeUp, searches
 from worker.intake_settings import WatchSettings
 from worker.ledger import Ledger
-from worker.ledger.arrival_records import Arrival, ArrivalState, Place
+from worker.ledger.arrival_records import Arrival, ArrivalState
 from worker.pipeline import Cancellation
 from worker.watch.reconcile import Reconciler, Searches, modalities_of, search_once
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from connectors.intake.protocol import Place, Sighting
 from models.domain.errors import LedgerUnavailable
 from tests.services.ports import wait_until
 from tests.unit.worker.ledger.sample import new_job
 from worker.ledger import Ledger
-from worker.ledger.arrival_records import Arrival, ArrivalState, Decision, Patience, Place, Sighting
+from worker.ledger.arrival_records import Arrival, ArrivalState, Decision, Patience
 from worker.watch.look import Outcome
 from worker.watch.settler import Settler
 
