@@ -142,7 +142,8 @@ def test_messages_that_repeat_come_late_or_out_of_order(
 _POINTS = ["rung.before_commit", "ring.before_send", "ring.after_send"]
 
 
-@pytest.mark.parametrize("point", ["rung.after_commit", *[pytest.param(point, marks=faults) for point in _POINTS]])
+@faults
+@pytest.mark.parametrize("point", ["rung.after_commit", *_POINTS])
 def test_a_submission_that_dies_while_it_rings(
     slidewire: Slidewire,
     redis: RedisServer,
@@ -166,6 +167,7 @@ def test_a_submission_that_dies_while_it_rings(
     _ends(slidewire, {job: 112}, golden, worker)
 
 
+@pytest.mark.faults
 def test_more_urgent_jobs_come_first(slidewire: Slidewire, broker: Broker, cmu_slide: SlideOnDisk) -> None:
     """A backfill was queued first; the interactive job's shards are claimed before the rest of it."""
     jobs = {_job(slidewire, cmu_slide, stride): lane for stride, lane in zip(_STRIDES, reversed(Lane), strict=True)}

@@ -1,5 +1,7 @@
 """A setting of somebody else's that would lose work (fault 5): refused, and nothing is lost by the attempt."""
 
+import pytest
+
 from tests.faults.conftest import Fault
 from tests.faults.invariants import assert_sound, digests
 from tests.services.command import Slidewire
@@ -9,6 +11,7 @@ from tests.services.slides import SlideOnDisk
 _WHAT = ("--encoder", "pixel-grid", "--out", "out")
 
 
+@pytest.mark.faults
 def test_remap_sigterm_is_refused(
     slidewire: Slidewire, redis_server: RedisServer, cmu_slide: SlideOnDisk, fault: Fault
 ) -> None:

@@ -433,6 +433,7 @@ def test_a_token_that_is_forgotten_in_the_middle(
     assert_silent(slidewire, _CANARY)
 
 
+@pytest.mark.faults
 def test_credentials_that_stop_working(
     slidewire: Slidewire, slide: SlideInPacs, proxy: FaultProxy, golden: tuple[str, ...], fault: Record
 ) -> None:

@@ -54,6 +54,7 @@ def _run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.faults
 def test_a_probe_on_two_slides(place: Path) -> None:
     """The page's commands embed and join, its probe learns on one slide and is right about the other."""
     script = block("sh", "slidewire dataset", PAGE).replace("--native", "--native --all-patches")

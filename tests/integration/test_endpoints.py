@@ -62,6 +62,7 @@ def _attempts(slidewire: Slidewire, job: str) -> list[tuple[int, int]]:
     return [tuple(row) for row in slidewire.rows(f"SELECT attempts, crashes FROM shard WHERE job_id = '{job}'")]
 
 
+@pytest.mark.faults
 def test_an_outage_costs_no_attempt_and_holds_up_nobody_else(
     slidewire: Slidewire, pacs_slide: SlideInPacs, cmu_slide: SlideOnDisk
 ) -> None:

@@ -281,6 +281,7 @@ class _Bomb:
         return open, (str(self._path), "w")
 
 
+@pytest.mark.faults
 def test_a_worker_survives_entries_that_are_no_messages(
     slidewire: Slidewire, broker: RedisServer, cmu_slide: SlideOnDisk
 ) -> None:
@@ -317,6 +318,7 @@ def test_a_cancelled_job_stops(slidewire: Slidewire, cmu_slide: SlideOnDisk) -> 
     assert worker.terminate() == 0, worker.log
 
 
+@pytest.mark.faults
 def test_an_interrupted_embed_goes_on(slidewire: Slidewire, cmu_slide: SlideOnDisk, uninterrupted: str) -> None:
     """Ctrl-C ends `slidewire embed` with 130 and a checkpoint; the same command again gives the same bytes."""
     command = ("embed", str(cmu_slide.folder), *_LONG, "--out", "out", "--json")

@@ -68,6 +68,7 @@ def test_python(workplace: tuple[Path, dict[str, str]]) -> None:
     assert "patches of 1280 numbers" in done.stdout
 
 
+@pytest.mark.faults
 def test_encoders(workplace: tuple[Path, dict[str, str]]) -> None:
     """The page about encoders lists and shows them, and its function embeds the demo's slide."""
     folder, environment = workplace

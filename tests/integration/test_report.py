@@ -58,6 +58,7 @@ def test_a_job_that_failed(slidewire: Slidewire, cmu_slide: SlideOnDisk) -> None
     assert _names(said) == {"slide", "stain", "focus", "timeline"}
 
 
+@pytest.mark.faults
 def test_what_is_gone(slidewire: Slidewire, own_slide: SlideOnDisk, cmu_slide: SlideOnDisk) -> None:
     """What is not what the job wrote or read, or is gone, is not shown, neither table nor slide; the page says why."""
     job = slidewire.done("embed", own_slide.folder, *_GRID, "--out", "out")
@@ -79,6 +80,7 @@ def test_what_is_gone(slidewire: Slidewire, own_slide: SlideOnDisk, cmu_slide: S
     assert "The slide has changed since it was submitted" in _page(said)
 
 
+@pytest.mark.faults
 def test_a_job_that_waits(slidewire: Slidewire, cmu_slide: SlideOnDisk) -> None:
     """Nobody has come yet: the page says so. It goes where --out says, or the error is told by its code."""
     slidewire.failed("JOB_NOT_FOUND", "report", "ffff")
