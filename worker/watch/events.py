@@ -1,6 +1,5 @@
 """The events of an archive: its log is followed, and what came in is written down together with how far it was read."""
 
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from models.domain.errors import ResponseInvalid, SlidewireError
 from worker.killpoint import reach
 from worker.ledger import Arrivals
 from worker.ledger.arrival_records import Patience
+from worker.watch.pause import pause_s
 
 _LONGEST_S = 30.0  # between tries of a server, or a ledger, that fails
 _NOTED_S = 5.0  # that a log in which nothing happens was looked at is written down as often
@@ -67,7 +67,7 @@ class EventPoller(threading.Thread):
             except Exception as exc:  # noqa: BLE001 - a bug of ours, too, is no reason to look never again
                 failures += 1
                 self._complain(exc)
-                self._over.wait(_pause_s(failures, exc))
+                self._over.wait(pause_s(failures, exc, _LONGEST_S))
             else:
                 failures, self._said = 0, ""
                 self._over.wait(self._events_s)
@@ -140,11 +140,3 @@ class EventPoller(threading.Thread):
         if what != self._said:
             self._said = what
             _log.warning("events cannot be read now; slides wait", endpoint=self._endpoint, error=what)
-
-
-def _pause_s(failures: int, exc: Exception) -> float:
-    """Return how long to wait after so many failures in a row; some watches must not come back together."""
-    limit = min(_LONGEST_S, 2.0 ** min(failures, 10))
-    wait = random.uniform(limit / 2, limit)  # noqa: S311 - spreads load, keeps no secret
-    asked_s = exc.retry_after_s if isinstance(exc, SlidewireError) else None
-    return max(wait, min(asked_s or 0.0, _LONGEST_S))

@@ -1,7 +1,6 @@
 """Reconciliation: an archive is searched page by page for what its events did not tell; the net below every intake."""
 
 import datetime as dt
-import random
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from worker.ledger import Arrivals
 from worker.ledger.backfills import Cursor
 from worker.pipeline import Cancellation
 from worker.survey import Survey
+from worker.watch.pause import pause_s
 
 _LEAST_S = 5.0  # between searches, however often events go astray
 _LONGEST_S = 300.0  # between tries of a server that fails
@@ -93,7 +93,7 @@ class Reconciler(threading.Thread):
             except Exception as exc:  # noqa: BLE001 - a bug of ours, too, is no reason to search never again
                 failures += 1
                 said = self._complain(exc, said)
-                self._over.wait(_pause_s(failures, exc))
+                self._over.wait(pause_s(failures, exc, _LONGEST_S))
                 continue
             self._over.wait(min(_LEAST_S, wait_s))  # woken or not
             self._awake.wait(max(0.0, wait_s - _LEAST_S))
@@ -207,10 +207,3 @@ def _sightings(endpoint: str, series: Sequence[FoundSeries]) -> list[Sighting]:
         for one in series
         if not one.error_code
     ]
-
-
-def _pause_s(failures: int, exc: Exception) -> float:
-    """Return how long to wait after so many failures in a row; some watches must not come back together."""
-    limit = min(_LONGEST_S, 2.0 ** min(failures, 10))
-    asked_s = exc.retry_after_s if isinstance(exc, SlidewireError) else None
-    return max(random.uniform(limit / 2, limit), min(asked_s or 0.0, _LONGEST_S))  # noqa: S311 - keeps no secret

@@ -300,16 +300,16 @@ def test_ledger_that_fails_is_asked_again(watched: Watched, monkeypatch: pytest.
 def test_pauses_grow_and_are_bounded() -> None:
     """A server that is away is asked after a second or two at first, and at least every 30 s."""
     for failures, least, most in ((1, 1.0, 2.0), (2, 2.0, 4.0), (5, 15.0, 30.0), (10_000, 15.0, 30.0)):
-        found = [module._pause_s(failures, EndpointUnreachable("away")) for _ in range(50)]
+        found = [module.pause_s(failures, EndpointUnreachable("away"), module._LONGEST_S) for _ in range(50)]
         assert least <= min(found) < max(found) <= most
-    assert module._pause_s(1, EndpointPaused("paused", 20.0)) == 20.0
-    assert module._pause_s(1, EndpointPaused("paused", 7200.0)) == 30.0
+    assert module.pause_s(1, EndpointPaused("paused", 20.0), module._LONGEST_S) == 20.0
+    assert module.pause_s(1, EndpointPaused("paused", 7200.0), module._LONGEST_S) == 30.0
 
 
 def test_told_to_stop_it_ends_at_once(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also while it waits for a server that failed."""
     asked = threading.Event()
-    monkeypatch.setattr(module, "_pause_s", lambda *_: asked.set() or 600.0)
+    monkeypatch.setattr(module, "pause_s", lambda *_: asked.set() or 600.0)
     watched.log.answers = [EndpointUnreachable("away")]
     poller = watched.poller()
     poller.start()
